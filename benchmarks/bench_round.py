@@ -1,0 +1,86 @@
+"""One round of 8 sites and 10 floats in process, beside a plain NumPy loop that does the same arithmetic."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+import hansa
+from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from hansa.apis.executor import Executor
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable
+from hansa.apis.signal import Signal
+from hansa.jobs import fed_avg
+
+NUM_SITES = 8
+NUM_ROUNDS = 200
+REPEATS = 5
+GOAL_MS = 2.0
+
+
+class AddOne(Executor):
+    """Answers weights + 1."""
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        dxo = from_shareable(shareable)
+        data = {name: value + 1 for name, value in dxo.data.items()}
+        return DXO(DataKind.WEIGHTS, data, {MetaKey.NUM_STEPS_CURRENT_ROUND: 1}).to_shareable()
+
+
+def bare_round_ms(num_rounds: int) -> float:
+    """The same arithmetic without a framework."""
+    model = np.zeros(10, np.float32)
+    began = time.perf_counter()
+    for _ in range(num_rounds):
+        total = np.zeros(10, np.float32)
+        for _ in range(NUM_SITES):
+            total += model + 1
+        model = total / NUM_SITES
+    return (time.perf_counter() - began) / num_rounds * 1e3
+
+
+def hansa_run(num_rounds: int, home: str) -> hansa.Run:
+    """A run of the same in Hansa."""
+    job = fed_avg({"w": np.zeros(10, np.float32)}, executor=AddOne, rounds=num_rounds)
+    run = hansa.simulate(job, NUM_SITES, home=home, progress=False)
+    assert np.array_equal(run.model["w"], np.full(10, num_rounds, np.float32))
+    return run
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as home:
+        hansa_run(5, home)
+        runs, bare = [], []
+        for _ in range(REPEATS):
+            runs.append(hansa_run(NUM_ROUNDS, home))
+            bare.append(bare_round_ms(NUM_ROUNDS))
+    each = [run.timings.run / NUM_ROUNDS * 1e3 for run in runs]
+    middle = runs[each.index(statistics.median_low(each))]
+    phases = {name: seconds / NUM_ROUNDS * 1e3 for name, seconds in middle.timings.phases.items()}
+    result = {
+        "name": "round, 8 sites x 10 floats, in process",
+        "ms": statistics.median(each),
+        "goal_ms": GOAL_MS,
+        "bare_ms": statistics.median(bare),
+        "all_ms": each,
+        "phases_ms": phases,
+    }
+    if "--json" in sys.argv:
+        print(json.dumps(result))
+        return
+    print(
+        f"{result['name']}: {result['ms']:.2f} ms (goal {GOAL_MS}; bare loop {result['bare_ms']:.3f} ms; median of 5)"
+    )
+    for name, spent in sorted(phases.items(), key=lambda item: -item[1]):
+        print(f"    {spent:6.3f} ms  {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What components ask of whatever runs them.
+
+Each port is small and optional: a component looks whether the engine of its context offers it, and does
+without where it does not, so that controllers, aggregators and widgets also work in a notebook or a test
+with an engine that knows only contexts and events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+
+class RoundKey:
+    """Context keys that Hansa adds to FLARE's own; all private."""
+
+    TARGETS = "__round_targets__"
+    """list[str]: the sites of the open round, sorted by code point; fixes the tree of the fold."""
+    REFUSAL = "__refusal__"
+    """str: why the aggregation rule refused the contribution at hand (not sticky)."""
+    MODEL_VERSION = "__model_version__"
+    """int: how many commits the global model has seen."""
+    ERROR = "__error__"
+    """str: header of a result whose return code is not OK: what went wrong, in one line."""
+
+
+@runtime_checkable
+class Waiter(Protocol):
+    """Time, and the place where a controller's blocking calls wait.
+
+    A waiter never runs user code of its own accord: it runs the passes that controllers hand to `watch`.
+    """
+
+    def now(self) -> float:
+        """Seconds on this waiter's clock; never goes back."""
+        ...
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Block the calling thread until `condition()` is true; looked at again after each `notify`."""
+        ...
+
+    def notify(self) -> None:
+        """Something changed: look at conditions and due times again. Any thread, never blocks."""
+        ...
+
+    def watch(self, due: Callable[[], float | None], act: Callable[[], None]) -> None:
+        """From now on run `act()` whenever the clock passes `due()` (None: nothing is due)."""
+        ...
+
+    def unwatch(self, act: Callable[[], None]) -> None:
+        """Stop what `watch` began; when this returns `act` is not running, unless called from it."""
+        ...
+
+
+@runtime_checkable
+class History(Protocol):
+    """Where the facts of a run are kept: one line of the run's record per call."""
+
+    def round_opened(self, round_number: int, targets: list[str]) -> None:
+        """A round began, with these sites as its targets."""
+        ...
+
+    def result_counted(self, round_number: int, site: str, weight: float) -> None:
+        """A site's result is part of the round's aggregate."""
+        ...
+
+    def result_refused(self, round_number: int, site: str, reason: str) -> None:
+        """A site's result is not part of the aggregate, and why (late, filtered, invalid, an error)."""
+        ...
+
+    def scalar(self, round_number: int | None, site: str, name: str, value: float, step: int | None = None) -> None:
+        """A site (or `server`) reports a number."""
+        ...
+
+    def round_closed(self, round_number: int) -> None:
+        """The round's model is committed."""
+        ...
+
+
+@runtime_checkable
+class OffersWaiter(Protocol):
+    """An engine that brings its own clock and place to wait."""
+
+    @property
+    def waiter(self) -> Waiter:
+        """The waiter of this run."""
+        ...
+
+
+@runtime_checkable
+class OffersHistory(Protocol):
+    """An engine that keeps a record of the run."""
+
+    @property
+    def history(self) -> History:
+        """The record of this run."""
+        ...
+
+
+@runtime_checkable
+class OffersCommit(Protocol):
+    """An engine that makes a workflow's progress durable."""
+
+    def commit(self, workflow_state: Mapping[str, Any]) -> int:  # Any: what a workflow keeps is its own affair
+        """Keep the workflow's state and every component's; returns the number of the model version."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A component whose memory must survive a restart: an optimizer, control variates, a best score."""
+
+    def state(self) -> Mapping[str, Any]:  # Any: whatever the codec can carry
+        """Everything needed to go on; must be encodable by the codec."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state up again that `state` returned."""
+        ...
+
+
+P = TypeVar("P")
+
+
+def port(engine: object, offer: type[P]) -> P | None:
+    """The engine as that port, or None where it does not offer it."""
+    return engine if isinstance(engine, offer) else None

@@ -1,0 +1,61 @@
+"""What answers the sites: hands tasks out and takes results."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from hansa.apis.client import Client
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable
+from hansa.apis.signal import Signal
+
+
+class Responder(FLComponent, ABC):
+    """The side of a workflow that faces the sites; a `Controller` is one."""
+
+    def initialize_run(self, fl_ctx: FLContext) -> None:
+        """Called before the first request."""
+
+    @abstractmethod
+    def process_task_request(self, client: Client, fl_ctx: FLContext) -> tuple[str, str, Shareable | None]:
+        """Answer a site that asks for work.
+
+        Returns:
+            Task name, id and data; `("", "", None)` where there is nothing to do.
+        """
+
+    @abstractmethod
+    def handle_exception(self, task_id: str, fl_ctx: FLContext) -> None:
+        """What `process_task_request` gave could not be sent.
+
+        Args:
+            task_id: The id that it gave.
+            fl_ctx: The context of the request.
+        """
+
+    @abstractmethod
+    def process_submission(
+        self, client: Client, task_name: str, task_id: str, result: Shareable, fl_ctx: FLContext
+    ) -> None:
+        """Take a site's result.
+
+        Args:
+            client: Who sends it.
+            task_name: The task's name as it was handed out.
+            task_id: The id as it was handed out.
+            result: What it sends.
+            fl_ctx: The context of the submission.
+        """
+
+    @abstractmethod
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """The workflow itself: schedules tasks, works with their results; returns when it is done.
+
+        Args:
+            abort_signal: Triggered when the run is to end.
+            fl_ctx: A new context with the sticky properties of `start_controller`.
+        """
+
+    def finalize_run(self, fl_ctx: FLContext) -> None:
+        """Called after the last submission."""

@@ -1,0 +1,88 @@
+"""Runs as people read them in a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from hansa.runtime.run import Run, RunStatus
+
+_MAX_ROUNDS = 12
+_MAX_PROBLEMS = 5
+_STYLE = {RunStatus.COMPLETED: "green", RunStatus.FAILED: "red", RunStatus.ABORTED: "yellow"}
+
+
+def print_runs(runs: Sequence[Run]) -> None:
+    """A table of runs."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "status", "sites", "rounds", "refused", "metric", "seconds"):
+        table.add_column(column, justify="left" if column in ("run", "status", "metric") else "right", no_wrap=True)
+    for run in runs:
+        facts = run.summary()
+        metric = next((f"{name} {value:.4f}" for name, value in facts["metrics"].items()), "")
+        status = f"[{_STYLE.get(run.status, 'default')}]{run.status.value}[/]"
+        sites = str(len(facts["sites"] or ()))
+        table.add_row(
+            run.id, status, sites, str(facts["rounds"]), str(facts["refused"]), metric, f"{facts['seconds']:.2f}"
+        )
+    Console(width=None).print(table)
+
+
+def print_run(run: Run) -> None:
+    """One run: its end, its rounds, its problems and where the time went."""
+    console = Console(highlight=False)
+    style = _STYLE.get(run.status, "default")
+    sites = run.config.get("sites") or []
+    console.print(f"[bold]{run.id}[/]  [{style}]{run.status.value}[/]", markup=True)
+    if run.cause:
+        console.print(run.cause, style=style, markup=False)
+    console.print(
+        f"job {run.config.get('job')}, {len(sites)} sites, seed {run.config.get('seed')}, "
+        f"{len(run.history.rounds)} rounds in {run.timings.total:.2f} s"
+    )
+    if run.history.rounds:
+        console.print(_rounds_table(run))
+    _print_refusals(console, run)
+    _print_problems(console, run)
+    if run.timings.phases:
+        console.print(_times(run))
+    console.print(f"kept in {run.folder}", markup=False, soft_wrap=True)
+
+
+def _rounds_table(run: Run) -> Table:
+    metrics = run.history.metric_names()[:4]
+    table = Table(box=None, pad_edge=False)
+    for column in ("round", "asked", "counted", "refused", *metrics, "ms"):
+        table.add_column(column, justify="right")
+    series = {name: dict(run.history.series(name)) for name in metrics}
+    rounds = run.history.rounds
+    shown = rounds if len(rounds) <= _MAX_ROUNDS else [*rounds[:2], *rounds[2 - _MAX_ROUNDS :]]
+    for position, record in enumerate(shown):
+        if len(shown) < len(rounds) and position == 2:
+            table.add_row("...")
+        values = [f"{series[m][record.number]:.4f}" if record.number in series[m] else "" for m in metrics]
+        took = f"{record.seconds * 1e3:.1f}" if record.seconds is not None else ""
+        refused = str(len(record.refused)) if record.refused else ""
+        table.add_row(str(record.number), str(len(record.targets)), str(len(record.counted)), refused, *values, took)
+    return table
+
+
+def _print_refusals(console: Console, run: Run) -> None:
+    counts = Counter((s, reason) for r in run.history.rounds for s, reasons in r.refused.items() for reason in reasons)
+    for (site, reason), times in counts.most_common(_MAX_PROBLEMS):
+        console.print(f"refused: {site}: {reason} ({times} times)", style="yellow", markup=False)
+
+
+def _print_problems(console: Console, run: Run) -> None:
+    for problem, times in Counter(map(str, run.problems)).most_common(_MAX_PROBLEMS):
+        console.print(f"problem: {problem} ({times} times)", style="yellow", markup=False)
+
+
+def _times(run: Run) -> str:
+    total = run.timings.run or 1.0
+    phases = sorted(run.timings.phases.items(), key=lambda item: -item[1])
+    parts = [f"{name} {seconds / total:.0%}" for name, seconds in phases if seconds / total >= 0.01]
+    return f"time: start {run.timings.start:.2f} s, run {run.timings.run:.2f} s ({', '.join(parts)})"

@@ -1,0 +1,1 @@
+"""Executors: what a site does with a task."""

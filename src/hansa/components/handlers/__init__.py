@@ -1,0 +1,1 @@
+"""Handlers: components that work by hearing the events of a training."""

@@ -1,0 +1,1 @@
+"""Workflows: what the server asks of the sites, in which order."""

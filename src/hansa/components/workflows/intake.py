@@ -1,0 +1,116 @@
+"""The way of results into the aggregate."""
+
+from __future__ import annotations
+
+import threading
+
+from hansa.apis.aggregator import Aggregator
+from hansa.apis.app_constant import AppConstants
+from hansa.apis.app_event_type import AppEventType
+from hansa.apis.controller_spec import Task
+from hansa.apis.engine import History, RoundKey
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable
+from hansa.components.workflows.contribution import failure_of
+from hansa.components.workflows.round_tally import RoundTally
+
+
+class Intake:
+    """Hands results to the aggregator one at a time; each is counted, or refused with its reason.
+
+    Called by the thread that serves the sites and by that of the control flow; `accept` and `aggregate` never overlap.
+
+    Args:
+        owner: The workflow, which fires the events.
+        aggregator: What takes the results.
+        history: The run's history, if the engine keeps one.
+    """
+
+    def __init__(self, owner: FLComponent, aggregator: Aggregator, *, history: History | None) -> None:
+        self._owner = owner
+        self._aggregator = aggregator
+        self._history = history
+        self._tally: RoundTally | None = None
+        self._lock = threading.RLock()
+
+    def open(self, number: int, targets: list[str] | None) -> RoundTally:
+        """A round begins; returns its tally."""
+        with self._lock:
+            self._tally = RoundTally(number, targets, history=self._history)
+            return self._tally
+
+    def let_join(self, site: str, task: Task, *, enough: int) -> None:
+        """A site asks for work: it takes part if the round is for it, or has not `enough` answers yet."""
+        with self._lock:
+            tally = self._tally
+            if tally is None or tally.asked is None or task.targets is None or site in tally.asked:
+                return
+            if tally.num_answered < enough:
+                tally.asked.add(site)
+                task.targets.append(site)
+
+    def take(self, site: str, result: Shareable, *, fl_ctx: FLContext) -> str | None:
+        """A result of the open round.
+
+        Returns:
+            What went wrong at the site, None if nothing did. (A refusal by the aggregator is not the site's failure.)
+        """
+        with self._lock:
+            tally = self._open_round()
+            tally.num_answered += 1
+            failure = failure_of(result)
+            refusal = failure or self._offer(result, fl_ctx)
+            if refusal is None:
+                tally.counted(site, result)
+            else:
+                tally.refused(site, refusal)
+            return failure
+
+    def take_late(self, site: str, result: Shareable, *, fl_ctx: FLContext, is_over: bool) -> str | None:
+        """A result whose task has ended; the aggregator may still want it, if the training is not over.
+
+        Returns:
+            Why it does not count, None if it does.
+        """
+        with self._lock:
+            tally = self._open_round()
+            own_round = result.get_cookie(AppConstants.CONTRIBUTION_ROUND, tally.number)
+            refusal = "the training was over" if is_over else failure_of(result) or self._offer(result, fl_ctx)
+            if refusal is None:
+                tally.counted(site, result)
+                return None
+            reason = f"late, came in round {tally.number}: {refusal}"
+            if self._history is not None:
+                self._history.result_refused(int(own_round), site, reason)
+            return f"result of round {own_round}: {reason}"
+
+    def aggregate(self, fl_ctx: FLContext) -> Shareable:
+        """What the round made of its results."""
+        with self._lock:
+            self._owner.fire_event(AppEventType.BEFORE_AGGREGATION, fl_ctx)
+            return self._aggregator.aggregate(fl_ctx)
+
+    def _offer(self, result: Shareable, fl_ctx: FLContext) -> str | None:
+        """Ask the aggregator; None if it took the result, else why not."""
+        contribution_round = result.get_cookie(AppConstants.CONTRIBUTION_ROUND)
+        result.set_header(AppConstants.CONTRIBUTION_ROUND, contribution_round)
+        for key, value in (
+            (AppConstants.CURRENT_ROUND, self._open_round().number),
+            (AppConstants.TRAINING_RESULT, result),
+            (AppConstants.CONTRIBUTION_ROUND, contribution_round),
+            (RoundKey.REFUSAL, None),
+        ):
+            fl_ctx.set_prop(key, value, private=True, sticky=False)
+        self._owner.fire_event(AppEventType.BEFORE_CONTRIBUTION_ACCEPT, fl_ctx)
+        accepted = bool(self._aggregator.accept(result, fl_ctx))
+        fl_ctx.set_prop(AppConstants.AGGREGATION_ACCEPTED, accepted, private=True, sticky=False)
+        self._owner.fire_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, fl_ctx)
+        if accepted:
+            return None
+        return fl_ctx.get_prop(RoundKey.REFUSAL) or f"refused by {type(self._aggregator).__name__}"
+
+    def _open_round(self) -> RoundTally:
+        if self._tally is None:
+            raise RuntimeError("a result came before the first round")
+        return self._tally

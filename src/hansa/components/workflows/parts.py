@@ -1,0 +1,49 @@
+"""What a workflow needs of its job before it can begin."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from hansa.apis.app_constant import AppConstants
+from hansa.apis.fl_context import FLContext
+from hansa.apis.learnable_persistor import LearnablePersistor
+from hansa.apis.model import ModelLearnable
+from hansa.errors import ConfigError
+
+C = TypeVar("C")
+
+
+def component_of(
+    engine: Any,  # Any: a server's engine, or a test's own
+    component_id: str,
+    *,
+    kind: type[C],
+) -> C:
+    """The job's component of that id.
+
+    Raises:
+        ConfigError: There is none, or it is of another kind.
+    """
+    component = engine.get_component(component_id)
+    if isinstance(component, kind):
+        return component
+    found = "there is none" if component is None else f"it is a {type(component).__name__}"
+    raise ConfigError(f"component {component_id!r} must be a {kind.__name__}, but {found}")
+
+
+def initial_model(persistor: LearnablePersistor, fl_ctx: FLContext) -> ModelLearnable:
+    """The persistor's model; where it has none, the one that a workflow before left as GLOBAL_MODEL.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    name = type(persistor).__name__
+    model = persistor.load(fl_ctx)
+    if not isinstance(model, ModelLearnable):
+        raise ConfigError(f"{name} must load a ModelLearnable, but gave a {type(model).__name__}")
+    if not model.is_empty():
+        return model
+    left = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
+    if isinstance(left, ModelLearnable) and not left.is_empty():
+        return left
+    raise ConfigError(f"no initial model: {name} has none, and no workflow before left one")

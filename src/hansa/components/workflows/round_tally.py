@@ -1,0 +1,73 @@
+"""Who counted in a round, who was refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hansa.apis.dxo import MetaKey
+from hansa.apis.engine import History
+from hansa.apis.shareable import Shareable
+from hansa.components.workflows.contribution import initial_metric, num_steps
+
+_SHOWN = 3
+"""How many refusals a message names; the history has them all."""
+
+
+class RoundTally:
+    """The facts of one round, told to the run's history as they come.
+
+    Args:
+        number: The round.
+        targets: The sites that are asked, sorted; None where anyone may come.
+        history: The run's history, if the engine keeps one.
+    """
+
+    def __init__(self, number: int, targets: Sequence[str] | None, *, history: History | None) -> None:
+        self.number = number
+        self.asked = None if targets is None else set(targets)
+        """The sites of the round, those that joined it included; None where anyone may come."""
+        self.num_answered = 0
+        self.num_counted = 0
+        self._refused: list[tuple[str, str]] = []
+        self._history = history
+        if history is not None:
+            history.round_opened(number, list(targets or ()))
+
+    def counted(self, site: str, result: Shareable) -> None:
+        """A result is part of the aggregate."""
+        self.num_counted += 1
+        if self._history is not None:
+            self._history.result_counted(self.number, site, num_steps(result))
+            metric = initial_metric(result)
+            if metric is not None:
+                self._history.scalar(self.number, site, MetaKey.INITIAL_METRICS, metric)
+
+    def refused(self, site: str, reason: str) -> None:
+        """A result is not part of the aggregate."""
+        self._refused.append((site, reason))
+        if self._history is not None:
+            self._history.result_refused(self.number, site, reason)
+
+    def closed(self) -> None:
+        """The round's model is committed."""
+        if self._history is not None:
+            self._history.round_closed(self.number)
+
+    def shortfall(self, needed: int | None = None) -> str | None:
+        """One line on why this round is not enough; None if it is.
+
+        Args:
+            needed: How many results must count; None: one of each site that was asked.
+        """
+        of = "" if self.asked is None else f" of {len(self.asked)}"
+        line = f"round {self.number}: {self.num_counted}{of} results counted"
+        if needed is None:
+            needed = len(self.asked or ())
+        else:
+            line += f", {needed} needed"
+        if self.num_counted >= needed:
+            return None
+        shown = [f"{site}: {reason}" for site, reason in self._refused[:_SHOWN]]
+        if len(self._refused) > _SHOWN:
+            shown.append(f"{len(self._refused) - _SHOWN} more refused")
+        return ": ".join((line, "; ".join(shown))) if shown else line

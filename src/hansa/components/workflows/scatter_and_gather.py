@@ -1,0 +1,319 @@
+"""Federated averaging and its kin: send the model to all, gather what they made of it, fold, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hansa.apis.aggregator import Aggregator
+from hansa.apis.app_constant import AppConstants
+from hansa.apis.app_event_type import AppEventType
+from hansa.apis.client import Client
+from hansa.apis.controller import Controller
+from hansa.apis.controller_spec import ClientTask, Task
+from hansa.apis.engine import OffersHistory, RoundKey, port
+from hansa.apis.fl_constant import ReservedKey
+from hansa.apis.fl_context import FLContext
+from hansa.apis.learnable_persistor import LearnablePersistor
+from hansa.apis.model import ModelLearnable
+from hansa.apis.shareable import Shareable
+from hansa.apis.shareable_generator import ShareableGenerator
+from hansa.apis.signal import Signal
+from hansa.components.workflows.checks import check_ints, check_strs
+from hansa.components.workflows.intake import Intake
+from hansa.components.workflows.parts import component_of, initial_model
+from hansa.components.workflows.round_tally import RoundTally
+from hansa.components.workflows.targets import live_sites
+from hansa.errors import ConfigError
+
+
+class ScatterAndGather(Controller):
+    """FedAvg's loop (McMahan et al. 2017, arXiv:1602.05629), with the mathematics in the aggregator.
+
+    A round waits until `min_clients` sites are live and then asks all that are; they are the round's targets. A site
+    that comes before `min_clients` have answered joins the round, a later one the next. The round ends when all have
+    answered, or `wait_time_after_min_received` after `min_clients` have, or at `train_timeout`.
+
+    `accept` and `aggregate` never overlap. A result that comes after its round is offered to the aggregator, which
+    refuses what is stale, and stands in the history as late.
+
+    With an engine that tells nothing about its sites, or cannot wake this workflow when one comes, a round opens at
+    once and anyone may take part.
+
+    Args:
+        min_clients: How many answers are enough; > 0.
+        num_rounds: How many rounds; >= 0.
+        start_round: The number of the first; >= 0.
+        wait_time_after_min_received: Seconds that the others get once enough have answered; >= 0.
+        aggregator_id: Component id of the `Aggregator`.
+        persistor_id: Component id of the `LearnablePersistor`.
+        shareable_generator_id: Component id of the `ShareableGenerator`.
+        train_task_name: The task that sites execute.
+        train_timeout: Seconds until a round ends whoever has answered; 0 for never.
+        ignore_result_error: Whether a site's failure costs only its own result; else it ends the run.
+        min_counted: How many results must be part of a round's aggregate, else the run ends; 0 for any number.
+            (A result that is refused has answered, but does not count.)
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: A number is out of range.
+    """
+
+    aggregator: Aggregator
+    persistor: LearnablePersistor
+    shareable_gen: ShareableGenerator
+
+    def __init__(
+        self,
+        min_clients: int = 1,
+        num_rounds: int = 5,
+        start_round: int = 0,
+        wait_time_after_min_received: int = 10,
+        aggregator_id: str = AppConstants.DEFAULT_AGGREGATOR_ID,
+        persistor_id: str = AppConstants.DEFAULT_PERSISTOR_ID,
+        shareable_generator_id: str = AppConstants.DEFAULT_SHAREABLE_GENERATOR_ID,
+        train_task_name: str = AppConstants.TASK_TRAIN,
+        train_timeout: int = 0,
+        ignore_result_error: bool = True,
+        *,
+        min_counted: int = 0,
+    ) -> None:
+        super().__init__()
+        check_ints(min_clients=min_clients, at_least=1)
+        check_ints(
+            num_rounds=num_rounds,
+            start_round=start_round,
+            wait_time_after_min_received=wait_time_after_min_received,
+            train_timeout=train_timeout,
+            min_counted=min_counted,
+        )
+        check_strs(
+            aggregator_id=aggregator_id,
+            persistor_id=persistor_id,
+            shareable_generator_id=shareable_generator_id,
+            train_task_name=train_task_name,
+        )
+        self.aggregator_id = aggregator_id
+        self.persistor_id = persistor_id
+        self.shareable_generator_id = shareable_generator_id
+        self.train_task_name = train_task_name
+        self.ignore_result_error = ignore_result_error
+        self._min_clients = min_clients
+        self._num_rounds = num_rounds
+        self._start_round = start_round
+        self._wait_time_after_min_received = wait_time_after_min_received
+        self._train_timeout = train_timeout
+        self._min_counted = min_counted
+
+        self._phase = AppConstants.PHASE_INIT
+        self._current_round = self._next_round = start_round
+        self._global_weights = ModelLearnable()
+        self._gave_up = False
+        self._intake: Intake | None = None
+        self._task: Task | None = None
+
+    # -- what a restart needs ----------------------------------------------------------------------------------
+
+    def state(self) -> Mapping[str, Any]:  # Any: see hansa.apis.engine.Stateful
+        """The round to go on with."""
+        return {"next_round": self._next_round}
+
+    def restore(self, state: Mapping[str, Any]) -> None:  # Any: as above
+        """Go on where `state` was taken."""
+        self._next_round = int(state["next_round"])
+
+    # -- the workflow ------------------------------------------------------------------------------------------
+
+    def start_controller(self, fl_ctx: FLContext) -> None:
+        """Find the components and load the initial model."""
+        self._phase = AppConstants.PHASE_INIT
+        engine = fl_ctx.get_engine()
+        try:
+            self.aggregator = component_of(engine, self.aggregator_id, kind=Aggregator)
+            self.persistor = component_of(engine, self.persistor_id, kind=LearnablePersistor)
+            self.shareable_gen = component_of(engine, self.shareable_generator_id, kind=ShareableGenerator)
+            fl_ctx.set_prop(AppConstants.START_ROUND, self._start_round, private=True, sticky=True)
+            fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._num_rounds, private=True, sticky=False)
+            self._global_weights = initial_model(self.persistor, fl_ctx)
+        except ConfigError as error:
+            self._give_up(f"{self._name}: {error}", fl_ctx)
+            return
+        offer = port(engine, OffersHistory)
+        self._intake = Intake(self, self.aggregator, history=offer.history if offer else None)
+        fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, self._global_weights, private=True, sticky=True)
+        self.fire_event(AppEventType.INITIAL_MODEL_LOADED, fl_ctx)
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Run the rounds."""
+        if self._intake is None:
+            return
+        self._phase = AppConstants.PHASE_TRAIN
+        fl_ctx.set_prop(AppConstants.PHASE, self._phase, private=True, sticky=False)
+        fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._num_rounds, private=True, sticky=False)
+        self.log_info(fl_ctx, f"{self._num_rounds} rounds, from round {self._next_round}")
+        self.fire_event(AppEventType.TRAINING_STARTED, fl_ctx)
+        for number in range(self._next_round, self._start_round + self._num_rounds):
+            if not self._run_round(number, self._intake, abort_signal=abort_signal, fl_ctx=fl_ctx):
+                return
+        self._phase = AppConstants.PHASE_FINISHED
+        self.log_info(fl_ctx, "training finished")
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        """Whatever comes from now on is too late."""
+        self._phase = AppConstants.PHASE_FINISHED
+
+    # -- one round ---------------------------------------------------------------------------------------------
+
+    def _run_round(self, number: int, intake: Intake, *, abort_signal: Signal, fl_ctx: FLContext) -> bool:
+        """One round; False if the run is to end."""
+        self._current_round = number
+        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, number, private=True, sticky=False)
+        targets = live_sites(
+            fl_ctx.get_engine(),
+            self._min_clients,
+            abort_signal=abort_signal,
+            on_wait=lambda n: self.log_info(fl_ctx, f"waiting for {self._min_clients} sites, {n} are here"),
+        )
+        if self._must_stop(abort_signal, fl_ctx):
+            return False
+        tally = intake.open(number, targets)
+        fl_ctx.set_prop(RoundKey.TARGETS, targets, private=True, sticky=True)
+        _sync(fl_ctx)
+        self.fire_event(AppEventType.ROUND_STARTED, fl_ctx)
+
+        self._scatter(targets, abort_signal, fl_ctx=fl_ctx)
+        if self._must_stop(abort_signal, fl_ctx) or not self._is_enough(tally, fl_ctx):
+            return False
+        update = intake.aggregate(fl_ctx)
+        if not self._update_model(update, abort_signal, fl_ctx=fl_ctx):
+            return False
+        self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
+        self._next_round = number + 1
+        self.commit(fl_ctx, self.state())
+        tally.closed()
+        self.log_info(fl_ctx, f"round {number} finished: {tally.num_counted} results counted")
+        return True
+
+    def _scatter(self, targets: list[str] | None, abort_signal: Signal, *, fl_ctx: FLContext) -> None:
+        """Post the task and wait for the answers."""
+        data = self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)
+        data.set_header(AppConstants.CURRENT_ROUND, self._current_round)
+        data.set_header(AppConstants.NUM_ROUNDS, self._num_rounds)
+        data.add_cookie(AppConstants.CONTRIBUTION_ROUND, self._current_round)
+        self._task = task = Task(
+            name=self.train_task_name,
+            data=data,
+            timeout=self._train_timeout,
+            before_task_sent_cb=self._before_task_sent,
+            result_received_cb=self._result_received,
+        )
+        try:
+            self.broadcast_and_wait(
+                task=task,
+                fl_ctx=fl_ctx,
+                targets=None if targets is None else list(targets),
+                min_responses=self._min_clients,
+                wait_time_after_min_received=self._wait_time_after_min_received,
+                abort_signal=abort_signal,
+            )
+        finally:
+            self._task = None
+        if task.exception is not None:  # of the aggregator: a result would be missing without a word
+            raise task.exception
+
+    def _is_enough(self, tally: RoundTally, fl_ctx: FLContext) -> bool:
+        shortfall = tally.shortfall(self._min_counted)
+        if shortfall is not None:
+            self._give_up(shortfall, fl_ctx)
+            return False
+        fewer = tally.shortfall()
+        if fewer is not None:
+            self.log_warning(fl_ctx, fewer, fire_event=False)
+        return True
+
+    def _update_model(self, update: Shareable, abort_signal: Signal, *, fl_ctx: FLContext) -> bool:
+        """Make the next model of the aggregate and save it; False if the run is to end."""
+        fl_ctx.set_prop(AppConstants.AGGREGATION_RESULT, update, private=True, sticky=False)
+        self.fire_event(AppEventType.AFTER_AGGREGATION, fl_ctx)
+        if self._must_stop(abort_signal, fl_ctx):
+            return False
+
+        self.fire_event(AppEventType.BEFORE_SHAREABLE_TO_LEARNABLE, fl_ctx)
+        learned = self.shareable_gen.shareable_to_learnable(update, fl_ctx)
+        if not isinstance(learned, ModelLearnable):
+            maker = type(self.shareable_gen).__name__
+            self._give_up(f"round {self._current_round}: {maker} made no ModelLearnable of the aggregate", fl_ctx)
+            return False
+        self._global_weights = learned
+        fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, learned, private=True, sticky=True)
+        _sync(fl_ctx)
+        self.fire_event(AppEventType.AFTER_SHAREABLE_TO_LEARNABLE, fl_ctx)
+        if self._must_stop(abort_signal, fl_ctx):
+            return False
+
+        self.fire_event(AppEventType.BEFORE_LEARNABLE_PERSIST, fl_ctx)
+        self.persistor.save(learned, fl_ctx)
+        self.fire_event(AppEventType.AFTER_LEARNABLE_PERSIST, fl_ctx)
+        return not self._must_stop(abort_signal, fl_ctx)
+
+    # -- the sites' side ---------------------------------------------------------------------------------------
+
+    def process_task_request(self, client: Client, fl_ctx: FLContext) -> tuple[str, str, Shareable | None]:
+        """What this site should do now; a site that the round does not know may join it."""
+        task = self._task
+        if task is not None and self._intake is not None and isinstance(client, Client):
+            self._intake.let_join(client.name, task, enough=self._min_clients)
+        return super().process_task_request(client, fl_ctx)
+
+    def _before_task_sent(self, client_task: ClientTask, fl_ctx: FLContext) -> None:
+        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, self._current_round, private=True, sticky=False)
+        fl_ctx.set_prop(AppConstants.TRAIN_SHAREABLE, client_task.task.data, private=True, sticky=False)
+        self.fire_event(AppEventType.BEFORE_TRAIN_TASK, fl_ctx)
+
+    def _result_received(self, client_task: ClientTask, fl_ctx: FLContext) -> None:
+        site, result = client_task.client.name, client_task.result
+        client_task.result = None  # whoever needs it keeps it
+        if self._intake is None or result is None:
+            return
+        failure = self._intake.take(site, result, fl_ctx=fl_ctx)
+        if failure is None:
+            return
+        reason = f"{site}: task {self.train_task_name}, round {self._current_round}: {failure}"
+        if self.ignore_result_error:
+            self.log_error(fl_ctx, f"{reason} (not counted)")
+        else:
+            self._give_up(reason, fl_ctx)
+
+    def process_result_of_unknown_task(
+        self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
+    ) -> None:
+        """A result whose task is over: the aggregator may still want it; if not, the history has it as late."""
+        if task_name != self.train_task_name or self._intake is None:
+            self.log_error(fl_ctx, f"{client.name}: a result for task {task_name} is ignored, there is no such task")
+            return
+        is_over = self._phase != AppConstants.PHASE_TRAIN
+        refusal = self._intake.take_late(client.name, result, fl_ctx=fl_ctx, is_over=is_over)
+        if refusal is not None:
+            self.log_warning(fl_ctx, f"{client.name}: {refusal}")
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def _give_up(self, reason: str, fl_ctx: FLContext) -> None:
+        if self._gave_up:
+            return
+        self._gave_up = True
+        self.system_panic(reason, fl_ctx)
+        # Whoever runs us stops us now; but a bare engine does not, and the control flow must not wait for the rest.
+        if self._task is not None:
+            self.cancel_task(self._task, fl_ctx=fl_ctx)
+
+    def _must_stop(self, abort_signal: Signal, fl_ctx: FLContext) -> bool:
+        if abort_signal.triggered:
+            self.log_info(fl_ctx, f"stopped in round {self._current_round}")
+        return abort_signal.triggered or self._gave_up
+
+
+def _sync(fl_ctx: FLContext) -> None:
+    """Hand sticky properties on to contexts made from now on, where somebody makes them."""
+    if fl_ctx.get_prop(ReservedKey.MANAGER) is not None:
+        fl_ctx.sync_sticky()

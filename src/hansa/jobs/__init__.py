@@ -1,0 +1,30 @@
+"""What is run: jobs, the folders they live in, and how their parts are built.
+
+`Job` is the thing that the simulator, a proof of concept and a real federation run; `fed_avg` makes one in
+Python, `Job.load` reads one from a folder. `Component` and `Variable` name a part and a value for a recipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hansa.jobs.component import Component, Variable
+    from hansa.jobs.job import Job
+    from hansa.jobs.recipes import fed_avg
+
+__all__ = ["Component", "Job", "Variable", "fed_avg"]
+
+_HOMES = {
+    "Component": "hansa.jobs.component",
+    "Variable": "hansa.jobs.component",
+    "Job": "hansa.jobs.job",
+    "fed_avg": "hansa.jobs.recipes",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hansa.jobs' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,219 @@
+"""What components reach through `fl_ctx.get_engine()`: one engine for the server, one for each site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from hansa.apis.client import Client
+from hansa.apis.client_engine_spec import ClientEngineSpec, TaskAssignment
+from hansa.apis.fl_constant import EventScope, FLContextKey, ReturnCode
+from hansa.apis.fl_context import FLContext, FLContextManager
+from hansa.apis.server_engine_spec import ServerEngineSpec
+from hansa.apis.shareable import Shareable, make_reply
+from hansa.apis.widget import Widget
+from hansa.apis.workspace import Workspace
+from hansa.runtime import user_code
+from hansa.runtime.event_loop import EventLoop
+from hansa.runtime.events import EventFirer
+from hansa.runtime.history import RunHistory
+
+AuxHandler = Callable[..., Any]  # Any: user code; called with topic=, request=, fl_ctx=
+
+
+class Parts(Protocol):
+    """What the built application of one side gives its engine."""
+
+    @property
+    def components(self) -> Mapping[str, object]:
+        """Components by id."""
+        ...
+
+
+class AuxTable:
+    """Who answers which topic on one side."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, AuxHandler] = {}
+
+    def register(self, topic: str, handler: AuxHandler) -> None:
+        """Let `handler(topic=, request=, fl_ctx=)` answer a topic.
+
+        Raises:
+            ValueError: The topic is empty or taken.
+        """
+        if not isinstance(topic, str) or not topic:
+            raise ValueError(f"topic must be a non-empty string, but got {topic!r}")
+        if topic in self._handlers:
+            raise ValueError(f"a handler for topic {topic!r} is registered already")
+        if not callable(handler):
+            raise TypeError(f"the handler of topic {topic!r} cannot be called")
+        self._handlers[topic] = handler
+
+    def answer(self, topic: str, request: Shareable, fl_ctx: FLContext) -> tuple[Shareable, user_code.Failure | None]:
+        """The reply to a request: TOPIC_UNKNOWN, HANDLER_EXCEPTION, or what the handler returns."""
+        handler = self._handlers.get(topic)
+        if handler is None:
+            return make_reply(ReturnCode.TOPIC_UNKNOWN), None
+        outcome = user_code.call(handler, topic=topic, request=request, fl_ctx=fl_ctx)
+        if isinstance(outcome, user_code.Failure):
+            return make_reply(ReturnCode.HANDLER_EXCEPTION), outcome
+        reply = outcome.value
+        return (reply if isinstance(reply, Shareable) else make_reply(ReturnCode.OK)), None
+
+
+class AuxLink(Protocol):
+    """How aux messages leave a side; every byte of a site's goes through its outbox."""
+
+    def to_server(self, site: str, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+        """Ask the server."""
+        ...
+
+    def to_site(self, site: str, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+        """Ask one site."""
+        ...
+
+
+class _Engine:
+    """What both engines share: contexts, events, components, the workspace."""
+
+    def __init__(self, manager_of: Callable[[object], FLContextManager], workspace: Workspace, link: AuxLink) -> None:
+        self.aux = AuxTable()
+        self._manager = manager_of(self)
+        self._workspace = workspace
+        self._link = link
+        self._parts: Parts | None = None
+        self._widgets: Mapping[str, Widget] = {}
+        self._firer: EventFirer | None = None
+        self._build: Callable[[Mapping[str, Any]], object] | None = None
+
+    def attach(
+        self,
+        parts: Parts,
+        *,
+        firer: EventFirer,
+        widgets: Mapping[str, Widget],
+        build: Callable[[Mapping[str, Any]], object],  # Any: a component's config is JSON
+    ) -> None:
+        """Give the engine the application that was built against it."""
+        self._parts, self._firer, self._widgets, self._build = parts, firer, widgets, build
+
+    def new_context(self) -> FLContext:
+        return self._manager.new_context()
+
+    def fire_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if self._firer is not None:
+            self._firer.fire(event_type, fl_ctx)
+
+    def fire_own(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Fire an event of the runtime's: local, whatever a handler fired on this context before."""
+        if fl_ctx.get_prop(FLContextKey.EVENT_SCOPE) != EventScope.LOCAL:
+            fl_ctx.set_prop(FLContextKey.EVENT_SCOPE, EventScope.LOCAL, private=True, sticky=False)
+        self.fire_event(event_type, fl_ctx)
+
+    def get_component(self, component_id: str) -> object:
+        return self._parts.components.get(component_id) if self._parts else None
+
+    def get_all_components(self) -> dict[str, object]:
+        return dict(self._parts.components) if self._parts else {}
+
+    def get_workspace(self) -> Workspace:
+        return self._workspace
+
+    def get_widget(self, widget_id: str) -> Widget | None:
+        return self._widgets.get(str(getattr(widget_id, "value", widget_id)))
+
+    def build_component(self, config_dict: Mapping[str, Any]) -> object:
+        """Build a component from the shape that job configs use."""
+        if self._build is None:
+            raise RuntimeError("the engine is not running yet")
+        return self._build(config_dict)
+
+    def register_aux_message_handler(self, topic: str, message_handle_func: AuxHandler) -> None:
+        self.aux.register(topic, message_handle_func)
+
+
+class ServerEngine(_Engine, ServerEngineSpec):
+    """The server's engine; offers the ports for waiting, history and commits.
+
+    Args:
+        manager_of: Makes the context manager for this engine.
+        workspace: The server's workspace.
+        link: The way to the sites.
+        clients: The live sites, asked anew each time.
+        loop: Clock and waiting place.
+        history: The record of the run.
+        on_commit: Makes a workflow's progress durable; returns the model version.
+        on_stop: Called when a component asks the run to stop.
+    """
+
+    def __init__(
+        self,
+        manager_of: Callable[[object], FLContextManager],
+        workspace: Workspace,
+        *,
+        link: AuxLink,
+        clients: Callable[[], Sequence[Client]],
+        loop: EventLoop,
+        history: RunHistory,
+    ) -> None:
+        super().__init__(manager_of, workspace, link)
+        self._clients = clients
+        self.waiter = loop
+        self.history = history
+        self.on_commit: Callable[[Mapping[str, Any]], int] = lambda state: 0
+        self.on_stop: Callable[[], None] = lambda: None
+
+    def commit(self, workflow_state: Mapping[str, Any]) -> int:
+        """See `hansa.apis.engine.OffersCommit`."""
+        return self.on_commit(workflow_state)
+
+    def ask_to_stop(self) -> None:
+        """End the run as soon as the workflow looks."""
+        self.on_stop()
+
+    def get_clients(self) -> list[Client]:
+        return list(self._clients())
+
+    def validate_clients(self, client_names: list[str]) -> tuple[list[Client], list[str]]:
+        known = {client.name: client for client in self._clients()}
+        return [known[n] for n in client_names if n in known], [n for n in client_names if n not in known]
+
+    def send_aux_request(
+        self, targets: Any, topic: str, request: Shareable, timeout: float, fl_ctx: FLContext
+    ) -> dict[str, Shareable]:  # Any: FLARE takes names or Clients, None for all
+        if not isinstance(timeout, float):
+            raise TypeError(f"timeout must be a float, but got {type(timeout)}.")
+        names = [getattr(t, "name", t) for t in targets] if targets else [c.name for c in self._clients()]
+        return {name: self._link.to_site(name, topic, request, fl_ctx) for name in names}
+
+    def fire_and_forget_aux_request(
+        self, targets: Any, topic: str, request: Shareable, fl_ctx: FLContext
+    ) -> dict[str, Shareable]:  # Any: as above
+        return self.send_aux_request(targets, topic, request, 0.0, fl_ctx)
+
+
+class ClientEngine(_Engine, ClientEngineSpec):
+    """A site's engine."""
+
+    def __init__(
+        self, manager_of: Callable[[object], FLContextManager], workspace: Workspace, *, link: AuxLink, site: str
+    ) -> None:
+        super().__init__(manager_of, workspace, link)
+        self._site = site
+
+    def get_task_assignment(self, fl_ctx: FLContext) -> TaskAssignment | None:
+        """Tasks are pushed to a site; there is never one to fetch."""
+        return None
+
+    def send_task_result(self, result: Shareable, fl_ctx: FLContext) -> bool:
+        """The runtime sends the result of a task by itself; user code has none to send."""
+        return False
+
+    def send_aux_request(self, topic: str, request: Shareable, timeout: float, fl_ctx: FLContext) -> Shareable:
+        if not isinstance(timeout, float):
+            raise TypeError(f"timeout must be a float, but got {type(timeout)}.")
+        return self._link.to_server(self._site, topic, request, fl_ctx)
+
+    def fire_and_forget_aux_request(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+        return self.send_aux_request(topic, request, 0.0, fl_ctx)

@@ -1,0 +1,129 @@
+"""A whole federation in this process: the dispatcher's loop over one server and its sites.
+
+The thread that calls `run` is the dispatcher: it hands tasks out, executes them, takes results, and runs the
+passes of the task board. The workflows run on one other thread, started once. Sites are served in code point
+order of their names; every idle site is offered its task before the first one executes, as over a network.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hansa.apis.client import Client
+from hansa.errors import RunError
+from hansa.runtime.event_loop import EventLoop
+from hansa.runtime.phases import Phases
+from hansa.runtime.seeding import server_randomness_untouched
+from hansa.runtime.server_side import Assignment, ServerSide
+from hansa.runtime.site_side import SiteSide
+
+STOP_GRACE_S = 5.0
+"""How long a workflow that was told to stop may take before it is left behind."""
+
+
+class Federation:
+    """Runs the workflows of a server over sites in this process.
+
+    Args:
+        server: The server's side.
+        sites: The sites' sides by name.
+        clients: The sites that take part, by name, asked anew each time.
+        loop: Clock and waiting place.
+        phases: Where the time of each phase is added up.
+        on_progress: Called by the dispatcher after each task with the site's name.
+    """
+
+    def __init__(
+        self,
+        server: ServerSide,
+        sites: Mapping[str, SiteSide],
+        *,
+        clients: Callable[[], Sequence[Client]],
+        loop: EventLoop,
+        phases: Phases,
+        on_progress: Callable[[str], None] = lambda site: None,
+    ) -> None:
+        self._server = server
+        self._sites = sites
+        self._clients = clients
+        self._loop = loop
+        self._phases = phases
+        self._on_progress = on_progress
+        self._done = False
+        self._left_behind = False
+        self._workflows = threading.Thread(target=self._run_workflows, name="hansa-workflows", daemon=True)
+        loop.on_resume = server.release_finished
+
+    def run(self) -> None:
+        """Run all workflows; returns when the last has ended.
+
+        Raises:
+            KeyboardInterrupt: From the keyboard; the workflows were told to stop.
+        """
+        self._workflows.start()
+        try:
+            while not self._done and not self._left_behind:
+                self._step()
+        except KeyboardInterrupt:
+            self._server.stop("interrupted from the keyboard")
+            self._server.cancel_tasks()
+            raise
+        finally:
+            self._workflows.join(STOP_GRACE_S if self._server.abort_signal.triggered else None)
+
+    def _run_workflows(self) -> None:
+        try:
+            self._server.run_workflows()
+        finally:
+            self._done = True
+            self._loop.notify()
+
+    def _step(self) -> None:
+        seen = self._loop.generation
+        batch = self._offers() if self._server.has_tasks else []
+        if batch:
+            with server_randomness_untouched():
+                for client, assignment in batch:
+                    self._execute(client, assignment)
+            return
+        if self._loop.run_due() or self._done:
+            return
+        with self._phases.of("wait for the workflow"):
+            something_may_come = self._loop.idle(seen, num_actors=1)
+        if not something_may_come and not self._done:
+            self._stuck()
+
+    def _offers(self) -> list[tuple[Client, Assignment]]:
+        batch = []
+        for client in self._clients():
+            site = self._sites[client.name]
+            with self._phases.of("hand out"):
+                assignment = self._server.request(client, self._props(site))
+            if assignment is not None:
+                batch.append((client, assignment))
+        return batch
+
+    def _props(self, site: SiteSide) -> dict[str, Any]:  # Any: properties hold any value
+        return site.outbox.public_props(site.engine.new_context())
+
+    def _execute(self, client: Client, assignment: Assignment) -> None:
+        site = self._sites[client.name]
+        if not site.alive:
+            return
+        with self._phases.of("sites"):
+            message = site.run_task(assignment.name, assignment.message)
+        with self._phases.of("submit"):
+            self._server.submit(client, message)
+        self._on_progress(site.name)
+
+    def _stuck(self) -> None:
+        if self._server.abort_signal.triggered:  # told to stop, its tasks cancelled, and still waiting
+            self._left_behind = True
+            return
+        gone = [f"{n} left ({s.ended_because})" for n, s in sorted(self._sites.items()) if s.ended_because]
+        reason = "; ".join(["the workflow waits for results that can never come", *gone])
+        self._server.outcome.failures.append(RunError(reason))
+        self._server.stop(reason)
+        self._server.cancel_tasks()

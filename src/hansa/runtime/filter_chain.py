@@ -1,0 +1,61 @@
+"""Running the filters of one task at one position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hansa.apis.dxo import DXO
+from hansa.apis.filter import Filter
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable
+from hansa.runtime import user_code
+
+
+def run_chain(filters: Sequence[Filter], data: Shareable, fl_ctx: FLContext) -> Shareable | user_code.Failure:
+    """Pass data through filters in order; the first failure ends the chain."""
+    for each in filters:
+        outcome = user_code.call(each.process, data, fl_ctx)
+        if isinstance(outcome, user_code.Failure):
+            return _named(each, outcome)
+        if not isinstance(outcome.value, Shareable):
+            error = TypeError(f"filter {type(each).__name__} returned {type(outcome.value).__name__}, not a Shareable")
+            return user_code.Failure(error, user_code.describe(error), "")
+        data = outcome.value
+    return data
+
+
+def _named(which: Filter, failure: user_code.Failure) -> user_code.Failure:
+    return user_code.Failure(failure.error, f"filter {type(which).__name__}: {failure.cause}", failure.detail)
+
+
+def writes_input(filters: Sequence[Filter]) -> bool:
+    """Whether some filter of the chain may write into the arrays it is given."""
+    return any(getattr(each, "writes_input", True) for each in filters)
+
+
+def copy_structure(value: object, *, arrays: bool) -> object:
+    """A copy whose dicts and lists are its own; arrays are shared unless `arrays` asks for copies."""
+    if isinstance(value, DXO):
+        return DXO(value.data_kind, _copied(value.data, arrays), _copied(value.meta, arrays))
+    if isinstance(value, dict):
+        return _copied(value, arrays)
+    if isinstance(value, list):
+        return [copy_structure(item, arrays=arrays) for item in value]
+    if arrays and isinstance(value, np.ndarray):
+        return value.copy()
+    if arrays and hasattr(value, "detach") and hasattr(value, "clone"):
+        return value.detach().clone()
+    return value
+
+
+def _copied(value: dict[Any, Any], arrays: bool) -> dict[Any, Any]:  # Any: messages hold any value
+    copy: dict[Any, Any] = {} if type(value) is dict else type(value)()
+    for key, item in value.items():
+        copy[key] = item if type(item) in _ATOMS else copy_structure(item, arrays=arrays)
+    return copy
+
+
+_ATOMS = frozenset((str, int, float, bool, type(None), bytes))

@@ -1,0 +1,160 @@
+"""What happened in a run, round by round: who was asked, who counted, who was refused and why, which numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class RoundRecord:
+    """One round.
+
+    Attributes:
+        number: As the workflow counts, from its start round.
+        targets: The sites that were asked, sorted.
+        counted: Site to weight, for each result that is part of the model.
+        refused: Site to reasons, for each result that is not.
+        metrics: Site (or `server`) to name to value; the last value wins where a site reports steps.
+        seconds: How long the round took on the wall clock, once closed.
+    """
+
+    number: int
+    targets: list[str] = field(default_factory=list)
+    counted: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One number that somebody reported, with the step it belongs to."""
+
+    round_number: int | None
+    site: str
+    name: str
+    value: float
+    step: int | None
+
+
+class RunHistory:
+    """The history of one run; filled by workflows and receivers, read by people and plots.
+
+    Implements the port `hansa.apis.engine.History`. Safe to use from any thread.
+
+    Args:
+        on_line: Called with each record as plain data, for the run's folder.
+        now: Wall-clock seconds.
+    """
+
+    def __init__(self, on_line: Callable[[dict[str, Any]], None] | None = None, *, now: Callable[[], float]) -> None:
+        # Any: a line is JSON
+        self.rounds: list[RoundRecord] = []
+        self.scalars: list[Scalar] = []
+        self._on_line = on_line
+        self._now = now
+        self._opened_at = 0.0
+        self._lock = threading.RLock()
+
+    # -- filled by the run -------------------------------------------------------------------------------------
+
+    def round_opened(self, round_number: int, targets: list[str]) -> None:
+        """A round began, with these sites as its targets."""
+        with self._lock:
+            self.rounds.append(RoundRecord(round_number, list(targets)))
+            self._opened_at = self._now()
+
+    def result_counted(self, round_number: int, site: str, weight: float) -> None:
+        """A site's result is part of the round's aggregate."""
+        with self._lock:
+            self._round(round_number).counted[site] = weight
+
+    def result_refused(self, round_number: int, site: str, reason: str) -> None:
+        """A site's result is not part of the aggregate, and why."""
+        with self._lock:
+            self._round(round_number).refused.setdefault(site, []).append(reason)
+            self._line({"refused": {"round": round_number, "site": site, "reason": reason}})
+
+    def scalar(self, round_number: int | None, site: str, name: str, value: float, step: int | None = None) -> None:
+        """A site (or `server`) reports a number."""
+        with self._lock:
+            self.scalars.append(Scalar(round_number, site, name, value, step))
+            if round_number is not None:
+                self._round(round_number).metrics.setdefault(site, {})[name] = value
+            if step is not None or round_number is None:
+                self._line(
+                    {"scalar": {"round": round_number, "site": site, "name": name, "value": value, "step": step}}
+                )
+
+    def round_closed(self, round_number: int) -> None:
+        """The round's model is committed."""
+        with self._lock:
+            record = self._round(round_number)
+            record.seconds = self._now() - self._opened_at
+            self._line({"round": asdict(record)})
+
+    # -- read by people ----------------------------------------------------------------------------------------
+
+    def metric_names(self) -> list[str]:
+        """Every metric that anybody reported, sorted."""
+        return sorted({name for r in self.rounds for metrics in r.metrics.values() for name in metrics})
+
+    def series(self, name: str, site: str | None = None) -> list[tuple[int, float]]:
+        """A metric per round.
+
+        Args:
+            name: The metric.
+            site: One site's values (`server` for the server's). None: the server's where it reported the
+                metric in that round, else the mean over the sites, weighted as they were counted.
+
+        Returns:
+            Pairs of round number and value, for the rounds that have one.
+        """
+        points = []
+        for record in self.rounds:
+            value = _value(record, name, site)
+            if value is not None:
+                points.append((record.number, value))
+        return points
+
+    def sites(self) -> list[str]:
+        """Everybody who took part, sorted; without the server."""
+        names = {site for r in self.rounds for site in (*r.targets, *r.counted, *r.refused, *r.metrics)}
+        return sorted(names - {"server"})
+
+    def add_line(self, line: dict[str, Any]) -> None:
+        """Take up again what `on_line` was given (used when a run is read from its folder)."""
+        if "round" in line:
+            self.rounds.append(RoundRecord(**line["round"]))
+        elif "scalar" in line:
+            entry = line["scalar"]
+            self.scalars.append(Scalar(entry["round"], entry["site"], entry["name"], entry["value"], entry["step"]))
+
+    def _round(self, number: int) -> RoundRecord:
+        for record in reversed(self.rounds):
+            if record.number == number:
+                return record
+        self.rounds.append(RoundRecord(number))
+        return self.rounds[-1]
+
+    def _line(self, line: dict[str, Any]) -> None:
+        if self._on_line is not None:
+            self._on_line(line)
+
+
+def _value(record: RoundRecord, name: str, site: str | None) -> float | None:
+    if site is not None:
+        return record.metrics.get(site, {}).get(name)
+    if name in record.metrics.get("server", {}):
+        return record.metrics["server"][name]
+    # in site order, so that the mean does not depend on who answered first
+    held = [(s, m[name]) for s, m in sorted(record.metrics.items()) if name in m]
+    if not held:
+        return None
+    weights = [record.counted.get(s, 0.0) for s, _ in held]
+    if sum(weights) <= 0:
+        weights = [1.0] * len(held)
+    return sum(w * v for w, (_, v) in zip(weights, held, strict=True)) / sum(weights)

@@ -1,0 +1,191 @@
+"""Putting together the sides of a job: workspace, context manager, engine, events, components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hansa.apis.event_type import EventType
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_constant import FLContextKey
+from hansa.apis.fl_context import FLContext, FLContextManager
+from hansa.apis.signal import Signal
+from hansa.apis.widget import Widget, WidgetID
+from hansa.apis.workspace import Workspace
+from hansa.jobs.build import Builder, ClientApp, Parts, ServerApp
+from hansa.runtime.engines import ClientEngine, ServerEngine
+from hansa.runtime.event_loop import EventLoop
+from hansa.runtime.events import EventFirer
+from hansa.runtime.history import RunHistory
+from hansa.runtime.memory_link import MemoryLink
+from hansa.runtime.outbox import Outbox
+from hansa.runtime.server_side import ServerSettings, ServerSide
+from hansa.runtime.site_side import SiteSettings, SiteSide
+
+RUN_NUMBER = 1
+SERVER = "server"
+
+_FED_EVENTS = "hansa.components.widgets.fed_event"
+
+
+@dataclass(frozen=True)
+class AppArgs:
+    """What applications find under FLContextKey.ARGS.
+
+    Attributes:
+        workspace: Root of the participant's workspace.
+        env: The environment file, relative to APP_ROOT.
+        train_config: The training config, relative to APP_ROOT.
+        log_config: The logging config, relative to APP_ROOT.
+    """
+
+    workspace: str
+    env: str = "config/environment.json"
+    train_config: str = "config/config_train.json"
+    log_config: str = "config/log.config"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one participant lives.
+
+    Attributes:
+        root: Its workspace.
+        workspace: The same as FLARE's object.
+    """
+
+    root: Path
+    workspace: Workspace
+
+    @classmethod
+    def of(cls, workspaces: Path, participant: str) -> Place:
+        """The place of a participant below the run's workspaces; nothing is created."""
+        root = workspaces / participant
+        return cls(root, Workspace(str(root), participant, "config"))
+
+    @property
+    def app_folder(self) -> Path:
+        """Where the participant's copy of the application lies."""
+        return Path(self.workspace.get_app_dir(RUN_NUMBER))
+
+
+class _Listener(FLComponent):
+    """The runtime's own ear, after all of the job's: panics end what they should end."""
+
+    def __init__(self, side: ServerSide | SiteSide) -> None:
+        super().__init__()
+        self._side = side
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == EventType.FATAL_SYSTEM_ERROR:
+            self._side.panic(str(fl_ctx.get_prop(FLContextKey.EVENT_DATA, "system panic")))
+        elif event_type == EventType.FATAL_TASK_ERROR and isinstance(self._side, SiteSide):
+            self._side.abort_task()
+
+
+class ServerEnd:
+    """The server as the link sees it."""
+
+    def __init__(self, side: ServerSide, engine: ServerEngine, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.aux = engine.aux
+        self.new_context = engine.new_context
+        self._side = side
+
+    def abort_task(self) -> None:
+        """The server executes no task."""
+
+
+class SiteEnd:
+    """A site as the link sees it."""
+
+    def __init__(self, side: SiteSide) -> None:
+        self.outbox = side.outbox
+        self.aux = side.engine.aux
+        self.new_context = side.engine.new_context
+        self.abort_task = side.abort_task
+
+
+def _stickers(place: Place, abort: Signal) -> dict[str, Any]:  # Any: context properties hold any object
+    return {
+        FLContextKey.APP_ROOT: str(place.app_folder),
+        FLContextKey.ARGS: AppArgs(str(place.root)),
+        FLContextKey.WORKSPACE_ROOT: str(place.root),
+        FLContextKey.WORKSPACE_OBJECT: place.workspace,
+        FLContextKey.SECURE_MODE: False,
+        FLContextKey.RUN_ABORT_SIGNAL: abort,
+    }
+
+
+def _finish(
+    engine: ServerEngine | ClientEngine, side: ServerSide | SiteSide, app: Parts, *, builder: Builder, runner: str
+) -> None:
+    runner_widget = builder.component({"path": f"{_FED_EVENTS}.{runner}"})
+    assert isinstance(runner_widget, Widget)
+    engine.attach(
+        app,
+        firer=EventFirer([*app.handlers, runner_widget, _Listener(side)], side.handler_failed),
+        widgets={WidgetID.FED_EVENT_RUNNER.value: runner_widget, **_widgets(app)},
+        build=builder.component,
+    )
+
+
+def _widgets(app: Parts) -> Mapping[str, Widget]:
+    return {name: part for name, part in app.components.items() if isinstance(part, Widget)}
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What all participants of a run share.
+
+    Attributes:
+        link: The way between them.
+        loop: Clock and waiting place.
+        history: The record.
+        job_name: Identity of the server in contexts.
+        abort: The run's abort signal.
+    """
+
+    link: MemoryLink
+    loop: EventLoop
+    history: RunHistory
+    job_name: str
+    abort: Signal
+
+
+def make_server(
+    settings: ServerSettings, app: ServerApp, place: Place, *, shared: RunParts, clients: Any, builder: Builder
+) -> tuple[ServerSide, ServerEnd]:  # Any: Callable[[], Sequence[Client]]
+    """The server's side of a run."""
+    outbox = Outbox(SERVER)
+    engine = ServerEngine(
+        lambda e: FLContextManager(e, shared.job_name, RUN_NUMBER, {}, _stickers(place, shared.abort)),
+        place.workspace,
+        link=shared.link,
+        clients=clients,
+        loop=shared.loop,
+        history=shared.history,
+    )
+    side = ServerSide(settings, app, engine=engine, outbox=outbox, abort=shared.abort)
+    _finish(engine, side, app, builder=builder, runner="ServerFedEventRunner")
+    return side, ServerEnd(side, engine, outbox)
+
+
+def make_site(
+    settings: SiteSettings, app: ClientApp, place: Place, *, shared: RunParts, builder: Builder
+) -> tuple[SiteSide, SiteEnd]:
+    """One site's side of a run."""
+    abort = Signal()
+    engine = ClientEngine(
+        lambda e: FLContextManager(
+            e, settings.name, RUN_NUMBER, {FLContextKey.CLIENT_NAME: settings.name}, _stickers(place, abort)
+        ),
+        place.workspace,
+        link=shared.link,
+        site=settings.name,
+    )
+    side = SiteSide(settings, app, engine=engine, outbox=Outbox(settings.name))
+    _finish(engine, side, app, builder=builder, runner="ClientFedEventRunner")
+    return side, SiteEnd(side)

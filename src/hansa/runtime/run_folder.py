@@ -1,0 +1,169 @@
+"""The folder that a run leaves behind, and the shelf on which these folders stand.
+
+::
+
+    runs/20261122-153045-digits/
+        run.json           what was run, with what, how it ended, where the time went
+        history.jsonl      one line per round, refused result and reported number
+        problems.jsonl     one line per failure of user code
+        log.txt            the log of server and sites
+        model.safetensors  the global model
+        job/               the job as it was run
+        workspace/         one folder per participant
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from hansa.errors import ConfigError
+
+RECORD = "run.json"
+HISTORY = "history.jsonl"
+PROBLEMS = "problems.jsonl"
+LOG = "log.txt"
+MODEL = "model.safetensors"
+FORMAT_VERSION = 1
+
+
+def runs_home(home: str | os.PathLike[str] | None = None) -> Path:
+    """Where runs are kept: the folder given, else `$HANSA_HOME/runs`, else `./runs`."""
+    if home is not None:
+        return Path(home)
+    from_environment = os.environ.get("HANSA_HOME")
+    return Path(from_environment, "runs") if from_environment else Path("runs")
+
+
+class RunFolder:
+    """Writes one run's folder; lines are on disk when a call returns (in the page cache, not synced).
+
+    Args:
+        path: The folder; must not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: dict[str, IO[str]] = {}
+
+    @classmethod
+    def create(cls, home: Path, name: str, *, now: datetime | None = None) -> RunFolder:
+        """A new folder below `home`, named by the time and the job.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
+        stamp = (now or datetime.now().astimezone()).strftime("%Y%m%d-%H%M%S")
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "job"
+        for attempt in range(1, 1000):
+            path = home / (f"{stamp}-{slug}" if attempt == 1 else f"{stamp}-{slug}-{attempt}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if home.is_dir():
+                    continue
+                raise ConfigError(f"{home} is not a folder", key="HANSA_HOME") from None
+            except OSError as error:
+                raise ConfigError(f"cannot write runs to {home}: {error.strerror}", key="HANSA_HOME") from None
+            return cls(path)
+        raise ConfigError(f"too many runs named {stamp}-{slug} in {home}", key="HANSA_HOME")
+
+    def append(self, file_name: str, line: dict[str, Any]) -> None:
+        """Add a JSON line to one of the folder's files."""
+        stream = self._open.get(file_name)
+        if stream is None:
+            stream = self._open[file_name] = (self.path / file_name).open("a", encoding="utf-8")
+        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        stream.flush()
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write `run.json`, whole or not at all."""
+        text = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=1, ensure_ascii=False)
+        temporary = self.path / f".{RECORD}.new"
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.path / RECORD)
+
+    def discard(self) -> None:
+        """Delete the folder: the run never began."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close the files."""
+        for stream in self._open.values():
+            stream.close()
+        self._open.clear()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The contents of a run's `run.json`.
+
+    Raises:
+        ConfigError: It is missing or cannot be read.
+    """
+    file = path / RECORD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such run: it has no run.json", file=str(path)) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {error}", file=str(file)) from None
+    if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
+        raise ConfigError("was written by another version of Hansa", file=str(file), key="format_version")
+    return record
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file; a last line that was cut short is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def list_runs(home: Path) -> list[Path]:
+    """The folders of all runs, oldest first."""
+    if not home.is_dir():
+        return []
+    return sorted(p for p in home.iterdir() if (p / RECORD).is_file())
+
+
+def find_run(name: str, home: Path) -> Path:
+    """A run by its path, its name, the beginning of its name, or `last`.
+
+    Raises:
+        ConfigError: No such run, or several.
+    """
+    if (Path(name) / RECORD).is_file():
+        return Path(name)
+    runs = list_runs(home)
+    if name == "last" and runs:
+        return max(runs, key=lambda p: (p / RECORD).stat().st_mtime)
+    exact = [p for p in runs if p.name == name]
+    found = exact or [p for p in runs if p.name.startswith(name) or p.name.partition("-")[2].startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(f"no run {name!r} in {home}", key="run")
+    raise ConfigError(f"{name!r} fits {len(found)} runs: {', '.join(p.name for p in found[:5])}", key="run")
+
+
+def remove_run(path: Path) -> None:
+    """Delete a run's folder.
+
+    Raises:
+        ConfigError: It is no run's folder.
+    """
+    if not (path / RECORD).is_file():
+        raise ConfigError("no such run: it has no run.json", file=str(path))
+    shutil.rmtree(path)

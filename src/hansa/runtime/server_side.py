@@ -1,0 +1,357 @@
+"""The server's side of a job: its workflows, and what happens at each hand-out and each submission."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hansa.apis.client import Client
+from hansa.apis.controller_spec import Task, TaskCompletionStatus
+from hansa.apis.engine import RoundKey
+from hansa.apis.event_type import EventType
+from hansa.apis.filter import Filter
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_constant import FLContextKey, ReturnCode
+from hansa.apis.fl_context import FLContext
+from hansa.apis.responder import Responder
+from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
+from hansa.apis.signal import Signal
+from hansa.errors import DecodeError, EncodeError, RunError
+from hansa.jobs.build import ServerApp
+from hansa.runtime import user_code
+from hansa.runtime.engines import ServerEngine
+from hansa.runtime.filter_chain import copy_structure, run_chain, writes_input
+from hansa.runtime.outbox import Outbox
+from hansa.runtime.phases import Phases
+from hansa.runtime.seeding import seed_everything, task_seed
+from hansa.wire.codec import Encoder, Message, decode
+
+Failed = Callable[[str, str, user_code.Failure], None]
+"""Told of failures of user code: `server`, what was under way, what was raised."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A task on its way to one site."""
+
+    name: str
+    task_id: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What the server's side needs to know of its job.
+
+    Attributes:
+        seed: The job's seed.
+        on_failure: Told of each failure of user code here.
+        phases: Where the time of each phase is added up.
+    """
+
+    seed: int
+    on_failure: Failed
+    phases: Phases
+
+
+@dataclass
+class _Workflow:
+    """The workflow that is being served."""
+
+    index: int
+    id: str
+    responder: Responder
+
+
+@dataclass
+class Outcome:
+    """How the workflows ended.
+
+    Attributes:
+        failures: One error per workflow that failed, or per panic; empty when all is well.
+        stopped_because: Why the run was told to stop, if it was.
+    """
+
+    failures: list[RunError] = field(default_factory=list)
+    stopped_because: str | None = None
+
+
+class ServerSide:
+    """Runs a job's workflows and serves their tasks.
+
+    `request` and `submit` belong to the dispatcher's thread, `run_workflows` to its own.
+
+    Args:
+        settings: Seed, where failures and times go.
+        app: The server's built application.
+        engine: The engine that its components see.
+        outbox: The way out.
+        abort: The run's abort signal.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, app: ServerApp, *, engine: ServerEngine, outbox: Outbox, abort: Signal
+    ) -> None:
+        self.engine = engine
+        self.abort_signal = abort
+        self.outcome = Outcome()
+        self.num_commits = 0
+        self._settings = settings
+        self._app = app
+        self._outbox = outbox
+        self._current: _Workflow | None = None
+        self._postings = _Postings()
+        self._logger = logging.getLogger("hansa.server")
+        engine.on_commit = self._commit
+        engine.on_stop = lambda: self.stop("a component asked the run to stop")
+
+    # -- the run -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Tell the components that the run begins."""
+        with self.engine.new_context() as fl_ctx:
+            self.engine.fire_own(EventType.START_RUN, fl_ctx)
+
+    def end(self) -> None:
+        """Tell the components that the run is over."""
+        with self.engine.new_context() as fl_ctx:
+            self.engine.fire_own(EventType.ABOUT_TO_END_RUN, fl_ctx)
+            self.engine.fire_own(EventType.END_RUN, fl_ctx)
+
+    def stop(self, reason: str) -> None:
+        """End the run as soon as the workflow looks; any thread, the first reason stands."""
+        if self.outcome.stopped_because is None:
+            self.outcome.stopped_because = reason
+        if not self.abort_signal.triggered:
+            self.abort_signal.trigger(reason)
+        self.engine.waiter.notify()
+
+    def cancel_tasks(self) -> None:
+        """End the waiting of a workflow that does not watch the abort signal; any thread."""
+        current = self._current
+        cancel = getattr(current.responder, "cancel_all_tasks", None) if current else None
+        if cancel is not None:
+            cancel(TaskCompletionStatus.ABORTED)
+        self.engine.waiter.notify()
+
+    def panic(self, reason: str) -> None:
+        """A component of the server gave up: the run fails."""
+        if self.outcome.stopped_because is None:
+            self.outcome.failures.append(RunError(reason))
+            self._logger.error("server: %s", reason)
+        self.stop(reason)
+
+    def run_workflows(self) -> None:
+        """Run the job's workflows one after the other; returns when the last has ended or the run was stopped."""
+        for index, (workflow_id, responder) in enumerate(self._app.workflows):
+            if self.abort_signal.triggered:
+                return
+            seed_everything(task_seed(self._settings.seed, f"{index}/server"))
+            self._run_workflow(_Workflow(index, workflow_id, responder))
+
+    def _run_workflow(self, workflow: _Workflow) -> None:
+        if hasattr(workflow.responder, "workflow_index"):
+            workflow.responder.workflow_index = workflow.index
+        with self.engine.new_context() as fl_ctx:
+            fl_ctx.set_prop(FLContextKey.WORKFLOW, workflow.id, private=False, sticky=True)
+            started = self._guard(workflow, "start", workflow.responder.initialize_run, fl_ctx)
+            if started:
+                self.engine.fire_own(EventType.START_WORKFLOW, fl_ctx)
+        if started and not self.abort_signal.triggered:
+            self._current = workflow
+            with self.engine.new_context() as fl_ctx:
+                self._guard(workflow, "control_flow", workflow.responder.control_flow, self.abort_signal, fl_ctx)
+        with self.engine.new_context() as fl_ctx:
+            self._guard(workflow, "stop", workflow.responder.finalize_run, fl_ctx)
+            self._current = None
+            self.engine.fire_own(EventType.END_WORKFLOW, fl_ctx)
+        self.release_finished()
+
+    def _guard(self, workflow: _Workflow, step: str, function: Callable[..., object], *args: object) -> bool:
+        outcome = user_code.call(function, *args)
+        if isinstance(outcome, user_code.Failure):
+            self._settings.on_failure("server", f"workflow {workflow.id}, {step}", outcome)
+            self.outcome.failures.append(RunError(f"workflow {workflow.id}: {outcome.cause}", site="server"))
+            return False
+        return True
+
+    def _commit(self, workflow_state: Mapping[str, Any]) -> int:  # Any: a workflow's own affair
+        self.num_commits += 1
+        return self.num_commits
+
+    # -- hand-outs ---------------------------------------------------------------------------------------------
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether a site that asks now might be given something."""
+        current = self._current
+        if current is None or self.abort_signal.triggered:
+            return False
+        standing = getattr(current.responder, "get_num_standing_tasks", None)
+        return standing is None or standing() > 0
+
+    def request(self, client: Client, peer_props: dict[str, Any]) -> Assignment | None:
+        """What this site should do now; None for nothing.
+
+        Args:
+            client: Who asks; its name comes from the link, never from a message.
+            peer_props: The site's public properties, already values of their own.
+        """
+        current = self._current
+        if current is None or self.abort_signal.triggered:
+            return None
+        with self.engine.new_context() as fl_ctx:
+            self._set_peer(fl_ctx, peer_props)
+            asked = user_code.call(current.responder.process_task_request, client, fl_ctx)
+            if isinstance(asked, user_code.Failure):
+                self._settings.on_failure("server", f"workflow {current.id}, task request of {client.name}", asked)
+                return None
+            name, task_id, data = asked.value
+            if not name or data is None:
+                return None
+            _set_task_props(fl_ctx, name, task_id)
+            return self._assign(current, (name, task_id, data), fl_ctx)
+
+    def _assign(self, current: _Workflow, offer: tuple[str, str, Shareable], fl_ctx: FLContext) -> Assignment | None:
+        name, task_id, data = offer
+        encoder = self._postings.encoder_for(current.responder, task_id)
+        filtered = self._filter_data(self._app.task_data_filters.get(name, ()), data, fl_ctx)
+        if isinstance(filtered, user_code.Failure):
+            self._settings.on_failure("server", f"task {name}", filtered)
+            current.responder.handle_exception(task_id, fl_ctx)
+            return None
+        filtered.set_header(ReservedHeaderKey.TASK_NAME, name)
+        filtered.set_header(ReservedHeaderKey.TASK_ID, task_id)
+        filtered.set_header(ReservedHeaderKey.WORKFLOW, current.id)
+        filtered.add_cookie(ReservedHeaderKey.TASK_NAME, name)
+        filtered.add_cookie(ReservedHeaderKey.TASK_ID, task_id)
+        filtered.add_cookie(ReservedHeaderKey.WORKFLOW, current.id)
+        filtered.set_peer_props(self._outbox.public_props(fl_ctx))
+        with self._settings.phases.of("encode task"):
+            try:
+                message = self._outbox.pack(filtered, encoder)
+            except EncodeError as error:
+                self.panic(f"task {name}: {error}")
+                return None
+        return Assignment(name, task_id, message)
+
+    def _filter_data(
+        self, filters: list[Filter] | tuple[()], data: Shareable, fl_ctx: FLContext
+    ) -> Shareable | user_code.Failure:
+        # every site's chain works on a structure of its own; on arrays of its own only if it may write into them
+        own = copy_structure(data, arrays=writes_input(filters))
+        assert isinstance(own, Shareable)
+        fl_ctx.set_prop(FLContextKey.TASK_DATA, own, private=True, sticky=False)
+        with self._settings.phases.of("filters and events at the server"):
+            self.engine.fire_own(EventType.BEFORE_TASK_DATA_FILTER, fl_ctx)
+            filtered = run_chain(filters, own, fl_ctx)
+            if isinstance(filtered, Shareable):
+                fl_ctx.set_prop(FLContextKey.TASK_DATA, filtered, private=True, sticky=False)
+                self.engine.fire_own(EventType.AFTER_TASK_DATA_FILTER, fl_ctx)
+        return filtered
+
+    # -- submissions -------------------------------------------------------------------------------------------
+
+    def submit(self, client: Client, message: Message) -> None:
+        """Take a site's result.
+
+        A result that cannot be read, or that a filter of the server rejects, still counts as this site's answer,
+        as an error with its reason: the round never waits for an answer that was received.
+        """
+        current = self._current
+        try:
+            with self._settings.phases.of("decode result"):
+                result = decode(message, arrays="own")
+        except DecodeError as error:
+            self._logger.error("server: the result of %s cannot be read: %s", client.name, error)
+            return
+        if current is None or not isinstance(result, Shareable):
+            return
+        cookie = result.get_cookie(ReservedHeaderKey.WORKFLOW)
+        if cookie is not None and cookie != current.id:
+            self._logger.warning("server: a result of %s for workflow %s is dropped", client.name, cookie)
+            return
+        with self.engine.new_context() as fl_ctx:
+            self._set_peer(fl_ctx, result.get_peer_props() or {})
+            self._process(current, client, result, fl_ctx)
+        self.release_finished()
+
+    def _process(self, current: _Workflow, client: Client, result: Shareable, fl_ctx: FLContext) -> None:
+        name = str(result.get_header(ReservedHeaderKey.TASK_NAME))
+        task_id = str(result.get_header(ReservedHeaderKey.TASK_ID))
+        _set_task_props(fl_ctx, name, task_id)
+        fire = self.engine.fire_own
+        with self._settings.phases.of("filters and events at the server"):
+            self._set_result(fl_ctx, result)
+            fire(EventType.BEFORE_TASK_RESULT_FILTER, fl_ctx)
+            filtered = run_chain(self._app.task_result_filters.get(name, ()), result, fl_ctx)
+            if isinstance(filtered, user_code.Failure):
+                self._settings.on_failure("server", f"task {name} of {client.name}", filtered)
+                filtered = _instead_of(result, filtered.cause)
+            self._set_result(fl_ctx, filtered)
+            fire(EventType.AFTER_TASK_RESULT_FILTER, fl_ctx)
+            fire(EventType.BEFORE_PROCESS_SUBMISSION, fl_ctx)
+        with self._settings.phases.of("receive (callbacks, rule)"):
+            taken = user_code.call(current.responder.process_submission, client, name, task_id, filtered, fl_ctx)
+        if isinstance(taken, user_code.Failure):
+            self._settings.on_failure("server", f"workflow {current.id}, result of {client.name}", taken)
+        fire(EventType.AFTER_PROCESS_SUBMISSION, fl_ctx)
+
+    def _set_result(self, fl_ctx: FLContext, result: Shareable) -> None:
+        fl_ctx.set_prop(FLContextKey.TASK_RESULT, result, private=True, sticky=False)
+        peer = fl_ctx.get_peer_context()
+        if peer is not None:
+            peer.set_prop(FLContextKey.SHAREABLE, result, private=True, sticky=False)
+
+    def _set_peer(self, fl_ctx: FLContext, props: dict[str, Any]) -> None:
+        peer = FLContext()
+        peer.set_public_props(props)
+        fl_ctx.set_peer_context(peer)
+
+    def release_finished(self) -> None:
+        """Let go of the tensors of tasks that are over; their arrays may be written again."""
+        self._postings.release_finished()
+
+    def handler_failed(self, component: FLComponent, event: str, failure: user_code.Failure) -> None:
+        """A handler raised: the event goes on, the failure is kept."""
+        self._settings.on_failure("server", f"{type(component).__name__}.handle_event({event})", failure)
+
+
+class _Postings:
+    """One encoder per standing task, so that its body is encoded once whatever the number of sites."""
+
+    def __init__(self) -> None:
+        self._encoders: list[tuple[Task, Encoder]] = []
+
+    def encoder_for(self, responder: Responder, task_id: str) -> Encoder:
+        find = getattr(responder, "task_of", None)
+        task = find(task_id) if find is not None else None
+        if not isinstance(task, Task):
+            return Encoder()
+        for standing, encoder in self._encoders:
+            if standing is task:
+                return encoder
+        encoder = Encoder()
+        self._encoders.append((task, encoder))
+        return encoder
+
+    def release_finished(self) -> None:
+        if any(task.completion_status is not None for task, _ in self._encoders):
+            self._encoders = [(t, e) for t, e in self._encoders if t.completion_status is None]
+
+
+def _set_task_props(fl_ctx: FLContext, name: str, task_id: str) -> None:
+    fl_ctx.set_prop(FLContextKey.TASK_NAME, name, private=True, sticky=False)
+    fl_ctx.set_prop(FLContextKey.TASK_ID, task_id, private=True, sticky=False)
+
+
+def _instead_of(result: Shareable, cause: str) -> Shareable:
+    """An error in place of a result that a filter rejected: same task, same sender."""
+    reply = make_reply(ReturnCode.TASK_RESULT_FILTER_ERROR)
+    reply.set_header(RoundKey.ERROR, cause)
+    reply.set_cookie_jar(result.get_cookie_jar())
+    for header in (ReservedHeaderKey.TASK_NAME, ReservedHeaderKey.TASK_ID, ReservedHeaderKey.PEER_PROPS):
+        reply.set_header(header, result.get_header(header))
+    return reply

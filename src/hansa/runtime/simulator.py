@@ -1,0 +1,152 @@
+"""`simulate()`: a whole federation in this process, from a job to a `Run`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hansa.apis.format_check import name_check
+from hansa.apis.signal import Signal
+from hansa.errors import ConfigError, RunAborted, RunError
+from hansa.jobs.job import Job
+from hansa.runtime.event_loop import EventLoop
+from hansa.runtime.federation import Federation
+from hansa.runtime.participants import SERVER
+from hansa.runtime.progress import Progress
+from hansa.runtime.run import Run, RunStatus, Timings
+from hansa.runtime.run_folder import RunFolder, runs_home
+from hansa.runtime.run_log import LogFile
+from hansa.runtime.seeding import server_randomness_untouched
+from hansa.runtime.stage import Stage
+
+
+def simulate(
+    job: Job | str | os.PathLike[str],
+    sites: int | Sequence[str],
+    *,
+    seed: int = 0,
+    home: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    abort_signal: Signal | None = None,
+) -> Run:
+    """Run a job over simulated sites in this process.
+
+    The same job, sites and seed give the same global model, bit for bit, where the job's own code is
+    deterministic.
+
+    Args:
+        job: The job, or the folder of one.
+        sites: How many sites (`site-1`, `site-2`, ...) or their names.
+        seed: Where all randomness of the run comes from, >= 0.
+        home: The folder that keeps runs; `$HANSA_HOME/runs` or `./runs` if None.
+        progress: Show a live line; None: only in a terminal.
+        abort_signal: Trigger it from another thread to stop the run.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        ConfigError: The job or an argument is wrong; nothing is left behind.
+        RunError: The run failed; its record is kept (`error.folder`).
+        RunAborted: The abort signal was triggered.
+    """
+    began = time.perf_counter()
+    loaded = job if isinstance(job, Job) else Job.load(Path(job))
+    names = site_names(sites)
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"must be an integer >= 0, not {seed!r}", key="seed")
+    folder = RunFolder.create(runs_home(home), loaded.name)
+    with ExitStack() as cleanup:
+        cleanup.callback(folder.close)
+        cleanup.enter_context(server_randomness_untouched())
+        cleanup.enter_context(LogFile(folder.path))
+        cleanup.enter_context(_one_thread_per_site())
+        try:
+            stage = cleanup.enter_context(Stage(loaded, names, seed=seed, folder=folder, loop=EventLoop()))
+        except ConfigError:
+            cleanup.close()
+            folder.discard()
+            raise
+        return _play(stage, progress=progress, abort_signal=abort_signal, began=began)
+
+
+def site_names(sites: int | Sequence[str]) -> list[str]:
+    """The names of the sites, as given or `site-1` to `site-n`.
+
+    Raises:
+        ConfigError: No site, a name that is not allowed, or one given twice.
+    """
+    if isinstance(sites, bool) or not isinstance(sites, int | Sequence) or isinstance(sites, str):
+        raise ConfigError(f"must be a number or a list of names, not {sites!r}", key="sites")
+    names = [f"site-{i + 1}" for i in range(sites)] if isinstance(sites, int) else list(sites)
+    if not names:
+        raise ConfigError("a federation needs at least one site", key="sites")
+    for name in names:
+        bad, reason = name_check(name, "client") if isinstance(name, str) else (True, f"{name!r} is not a name")
+        if bad or name == SERVER:
+            raise ConfigError(reason if bad else f"{SERVER!r} is the server's name", key="sites")
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ConfigError(f"{twice!r} is given twice", key="sites")
+    return names
+
+
+def _one_thread_per_site() -> Any:  # Any: threadpoolctl is not typed
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1)
+
+
+def _play(stage: Stage, *, progress: bool | None, abort_signal: Signal | None, began: float) -> Run:
+    run = stage.run
+    built = time.perf_counter()
+    if abort_signal is not None:
+        abort_signal.subscribe(lambda: stage.server.stop("aborted by the caller"))
+        if abort_signal.triggered:
+            stage.server.stop("aborted by the caller")
+    try:
+        with Progress(run.history, stage.num_rounds, show=progress) as line:
+            stage.start()
+            started = time.perf_counter()
+            Federation(
+                stage.server,
+                stage.sites,
+                clients=stage.live_clients,
+                loop=stage.loop,
+                phases=stage.phases,
+                on_progress=line.update,
+            ).run()
+    except KeyboardInterrupt:
+        _finish(stage, RunStatus.ABORTED, "interrupted from the keyboard", (began, built, time.perf_counter()))
+        raise
+    ended = time.perf_counter()
+    status, cause = _verdict(stage)
+    _finish(stage, status, cause, (began, started, ended))
+    if status is RunStatus.COMPLETED:
+        return run
+    kind = RunAborted if status is RunStatus.ABORTED else RunError
+    error = stage.server.outcome.failures[0] if status is RunStatus.FAILED else kind(cause or "stopped")
+    error.folder = str(run.folder)
+    raise error
+
+
+def _verdict(stage: Stage) -> tuple[RunStatus, str | None]:
+    outcome = stage.server.outcome
+    if outcome.failures:
+        return RunStatus.FAILED, str(outcome.failures[0])
+    if outcome.stopped_because is not None:
+        return RunStatus.ABORTED, outcome.stopped_because
+    return RunStatus.COMPLETED, None
+
+
+def _finish(stage: Stage, status: RunStatus, cause: str | None, times: tuple[float, float, float]) -> None:
+    began, started, ended = times
+    stage.end()
+    rounds = tuple(r.seconds for r in stage.run.history.rounds if r.seconds is not None)
+    timings = Timings(started - began, ended - started, time.perf_counter() - ended, dict(stage.phases.seconds), rounds)
+    stage.run.status, stage.run.cause, stage.run.timings = status, cause, timings
+    stage.write_record()

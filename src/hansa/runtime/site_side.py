@@ -1,0 +1,240 @@
+"""One site: a task comes in, a result goes out, with filters and events around the executor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hansa.apis.engine import RoundKey
+from hansa.apis.event_type import EventType
+from hansa.apis.executor import Executor
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_constant import FLContextKey, ReturnCode
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
+from hansa.apis.signal import Signal
+from hansa.errors import EncodeError
+from hansa.jobs.build import ClientApp
+from hansa.runtime import user_code
+from hansa.runtime.engines import ClientEngine
+from hansa.runtime.filter_chain import run_chain, writes_input
+from hansa.runtime.outbox import Outbox
+from hansa.runtime.phases import Phases
+from hansa.runtime.seeding import seed_everything, task_seed
+from hansa.wire.codec import Message, decode
+
+Failed = Callable[[str, str, user_code.Failure], None]
+"""Told of failures of user code: site, what was under way, what was raised."""
+
+
+@dataclass(frozen=True)
+class SiteSettings:
+    """What a site needs to know of its job.
+
+    Attributes:
+        name: The site.
+        seed: The job's seed.
+        on_failure: Told of each failure of user code here.
+        phases: Where the time of each phase is added up.
+    """
+
+    name: str
+    seed: int
+    on_failure: Failed
+    phases: Phases
+
+
+class SiteSide:
+    """Runs the tasks of one site, one at a time.
+
+    Args:
+        settings: Name, seed, where failures and times go.
+        app: The site's built application.
+        engine: The engine that its components see.
+        outbox: The way out.
+    """
+
+    def __init__(self, settings: SiteSettings, app: ClientApp, *, engine: ClientEngine, outbox: Outbox) -> None:
+        self.name = settings.name
+        self.outbox = outbox
+        self.engine = engine
+        self.alive = True
+        self.ended_because: str | None = None
+        self._settings = settings
+        self._app = app
+        self._abort = Signal()
+        self._in_task = False
+        self._ended = False
+        self._logger = logging.getLogger(f"hansa.site.{self.name}")
+
+    # -- the site's part of a run ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Tell the components that the run begins."""
+        with self.engine.new_context() as fl_ctx:
+            self.engine.fire_own(EventType.ABOUT_TO_START_RUN, fl_ctx)
+            self.engine.fire_own(EventType.START_RUN, fl_ctx)
+
+    def end(self) -> None:
+        """Tell the components that the run is over; once."""
+        if self._ended:
+            return
+        self._ended = True
+        self.alive = False
+        with self.engine.new_context() as fl_ctx:
+            self.engine.fire_own(EventType.ABOUT_TO_END_RUN, fl_ctx)
+            self.engine.fire_own(EventType.END_RUN, fl_ctx)
+
+    def abort_task(self) -> None:
+        """Tell the task under way to stop; any thread."""
+        if self._in_task and not self._abort.triggered:
+            self._abort.trigger("abort")
+            with self.engine.new_context() as fl_ctx:
+                self.engine.fire_own(EventType.ABORT_TASK, fl_ctx)
+
+    def panic(self, reason: str) -> None:
+        """A component gave up: the task under way is aborted and this site's part ends."""
+        if self.ended_because is None:
+            self.ended_because = reason
+            self.alive = False
+            self.abort_task()
+            if not self._in_task:
+                self.end()
+
+    # -- one task ----------------------------------------------------------------------------------------------
+
+    def run_task(self, name: str, message: Message) -> Message:
+        """Execute a task and give back what leaves the site.
+
+        Never raises for what user code does: the reply's return code and its error text tell.
+        """
+        with self._settings.phases.of("decode task"):
+            task = decode(message, arrays="copy" if self._needs_own_arrays(name) else "readonly")
+        self._abort = Signal()
+        self._in_task = True
+        try:
+            with self.engine.new_context() as fl_ctx:
+                packed = self._run_in_context(task, fl_ctx)
+        finally:
+            self._in_task = False
+        if self.ended_because is not None:
+            self.end()
+        return packed
+
+    def _needs_own_arrays(self, name: str) -> bool:
+        executor = self._app.executors.get(name)
+        if executor is None:
+            return False
+        return executor.writes_input or writes_input(self._app.task_data_filters.get(name, ()))
+
+    def _run_in_context(self, task: Shareable, fl_ctx: FLContext) -> Message:
+        name = task.get_header(ReservedHeaderKey.TASK_NAME)
+        task_id = task.get_header(ReservedHeaderKey.TASK_ID)
+        peer = FLContext()
+        peer.set_public_props(task.get_peer_props() or {})
+        fl_ctx.set_peer_context(peer)
+        for key, value in (
+            (FLContextKey.TASK_NAME, name),
+            (FLContextKey.TASK_ID, task_id),
+            (FLContextKey.TASK_DATA, task),
+        ):
+            fl_ctx.set_prop(key, value, private=True, sticky=False)
+        jar = task.get_cookie_jar()
+        reply = self._reply_to(name, task, fl_ctx)
+        reply.set_header(ReservedHeaderKey.TASK_NAME, name)
+        reply.set_header(ReservedHeaderKey.TASK_ID, task_id)
+        reply.set_cookie_jar(jar)
+        return self._send(reply, fl_ctx, jar)
+
+    def _send(
+        self, reply: Shareable, fl_ctx: FLContext, jar: dict[str, Any] | None
+    ) -> Message:  # Any: cookies are the workflow's affair
+        self.engine.fire_own(EventType.BEFORE_SEND_TASK_RESULT, fl_ctx)
+        with self._settings.phases.of("encode result"):
+            reply.set_peer_props(self.outbox.public_props(fl_ctx))
+            try:
+                packed = self.outbox.pack(reply)
+            except EncodeError as error:
+                refused = self._failed(ReturnCode.EXECUTION_RESULT_ERROR, "result", str(error))
+                for header in (ReservedHeaderKey.TASK_NAME, ReservedHeaderKey.TASK_ID, ReservedHeaderKey.PEER_PROPS):
+                    refused.set_header(header, reply.get_header(header))
+                refused.set_cookie_jar(jar)
+                packed = self.outbox.pack(refused)
+        self.engine.fire_own(EventType.AFTER_SEND_TASK_RESULT, fl_ctx)
+        return packed
+
+    def _reply_to(self, name: str, task: Shareable, fl_ctx: FLContext) -> Shareable:
+        executor = self._app.executors.get(name)
+        if executor is None:
+            return self._failed(ReturnCode.TASK_UNKNOWN, name, f"no executor for task {name!r}")
+        fire = self.engine.fire_own
+        phases = self._settings.phases
+        with phases.of("filters and events at sites"):
+            fire(EventType.BEFORE_TASK_DATA_FILTER, fl_ctx)
+            filtered = run_chain(self._app.task_data_filters.get(name, ()), task, fl_ctx)
+            if isinstance(filtered, user_code.Failure):
+                return self._user_failed(ReturnCode.TASK_DATA_FILTER_ERROR, name, filtered)
+            fl_ctx.set_prop(FLContextKey.TASK_DATA, filtered, private=True, sticky=False)
+            fire(EventType.AFTER_TASK_DATA_FILTER, fl_ctx)
+            fire(EventType.BEFORE_TASK_EXECUTION, fl_ctx)
+        with phases.of("execute"):
+            reply = self._execute(executor, name, filtered, fl_ctx)
+        with phases.of("filters and events at sites"):
+            fl_ctx.set_prop(FLContextKey.TASK_RESULT, reply, private=True, sticky=False)
+            fire(EventType.AFTER_TASK_EXECUTION, fl_ctx)
+            fire(EventType.BEFORE_TASK_RESULT_FILTER, fl_ctx)
+            result = run_chain(self._app.task_result_filters.get(name, ()), reply, fl_ctx)
+            if isinstance(result, user_code.Failure):
+                return self._user_failed(ReturnCode.TASK_RESULT_FILTER_ERROR, name, result)
+            fl_ctx.set_prop(FLContextKey.TASK_RESULT, result, private=True, sticky=False)
+            fire(EventType.AFTER_TASK_RESULT_FILTER, fl_ctx)
+        return self._unless_aborted(result, name)
+
+    def _execute(self, executor: Executor, name: str, task: Shareable, fl_ctx: FLContext) -> Shareable:
+        seed_everything(task_seed(self._settings.seed, str(fl_ctx.get_prop(FLContextKey.TASK_ID))))
+        outcome = user_code.call(executor.execute, name, task, fl_ctx, self._abort)
+        if isinstance(outcome, user_code.Failure):
+            if self._abort.triggered:
+                return self._unless_aborted(make_reply(ReturnCode.TASK_ABORTED), name)
+            return self._user_failed(return_code_of(outcome.error), name, outcome)
+        reply = outcome.value
+        if not isinstance(reply, Shareable):
+            text = f"{type(executor).__name__}.execute returned {type(reply).__name__}, not a Shareable"
+            return self._failed(ReturnCode.EXECUTION_RESULT_ERROR, name, text)
+        return self._unless_aborted(reply, name)
+
+    def _unless_aborted(self, reply: Shareable, name: str) -> Shareable:
+        if not self._abort.triggered or reply.get_return_code() == ReturnCode.TASK_ABORTED:
+            return reply
+        aborted = make_reply(ReturnCode.TASK_ABORTED)
+        aborted.set_header(RoundKey.ERROR, self.ended_because or "the task was aborted")
+        return aborted
+
+    def _failed(self, code: str, what: str, text: str) -> Shareable:
+        self._logger.error("%s: task %s: %s", self.name, what, text)
+        reply = make_reply(code)
+        reply.set_header(RoundKey.ERROR, text)
+        return reply
+
+    def _user_failed(self, code: str, name: str, failure: user_code.Failure) -> Shareable:
+        self._settings.on_failure(self.name, f"task {name}", failure)
+        reply = make_reply(code)
+        reply.set_header(RoundKey.ERROR, failure.cause)
+        return reply
+
+    def handler_failed(self, component: FLComponent, event: str, failure: user_code.Failure) -> None:
+        """A handler raised: the event goes on, the failure is kept."""
+        self._settings.on_failure(self.name, f"{type(component).__name__}.handle_event({event})", failure)
+
+
+_RETURN_CODES: tuple[tuple[type[BaseException], str], ...] = (
+    (EncodeError, ReturnCode.EXECUTION_RESULT_ERROR),
+    (BaseException, ReturnCode.EXECUTION_EXCEPTION),
+)
+
+
+def return_code_of(error: BaseException) -> str:
+    """The return code for what an executor raised."""
+    return next(code for kind, code in _RETURN_CODES if isinstance(error, kind))
