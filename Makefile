@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --no-input install --quiet --progress-bar off
+PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq install --progress-bar off
 
 # Data sets for tests and examples that want more than comes with a library; optional.
 ifneq ($(wildcard ../shared/data),)
@@ -39,7 +39,7 @@ format: $(VENV)/.has-test ## put the code into shape (ruff)
 
 .PHONY: bench
 bench: $(VENV)/.has-test ## measure the figures that README quotes
-	@$(PY) benchmarks/run.py $(ARGS)
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
 
 .PHONY: mutants
 mutants: $(VENV)/.has-test ## plant defects one by one and see that a test catches each

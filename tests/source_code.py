@@ -140,7 +140,8 @@ def _texts(node: ast.expr, constants: dict[str, ast.expr]) -> list[str]:
         node = node.func.value
     if isinstance(node, ast.Name):
         node = constants.get(node.id, node)
-    literals = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    tables = node.values if isinstance(node, ast.Dict) else [node]
+    literals = [part.value for table in tables for part in ast.walk(table) if isinstance(part, ast.Constant)]
     return [text for text in literals if isinstance(text, str)]
 
 

@@ -304,7 +304,7 @@ def _entry(name: str, fields: Any) -> Entry:  # Any: unchecked JSON
 def _carried(name: str, array: Array, tag: str | None) -> tuple[str, Array]:
     """An array as the layout holds it: the tag of its dtype, and the array in a dtype of `CARRIERS`."""
     array = np.asarray(array)
-    ml_tag = ML_DTYPES.get(array.dtype.name) if array.dtype.kind == "V" else None
+    ml_tag = ML_DTYPES.get(array.dtype.name)
     if ml_tag:
         array, tag = array.view(CARRIERS[ml_tag]), tag or ml_tag
     native = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype

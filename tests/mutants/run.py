@@ -44,7 +44,9 @@ def caught_by(mutant: Mutant, copy: Path) -> str | None:
     if done.returncode == 0:
         return None
     if done.returncode != 1:  # a broken import or no test at all would prove nothing
-        raise SystemExit(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return failed[0].split(" - ")[0] if failed else "a test"
 

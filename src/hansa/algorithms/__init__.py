@@ -4,4 +4,5 @@
 - `weighted_mean`: federated averaging (arXiv:1602.05629)
 - `checks`: what a contribution must fulfil before it counts
 - `arrays`: what the rules take as numbers, and the types in which they add
+- `partition`: how one data set is split over sites
 """

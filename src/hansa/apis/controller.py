@@ -49,6 +49,9 @@ class Controller(Responder, ControllerSpec, ABC):
     due for it and that it does not hold yet, in the order of scheduling; else the last of those that it holds without
     having answered, as a re-send.
 
+    Arguments are checked before the task is touched, so that a task that was refused may be offered again: TypeError
+    for a wrong type, ValueError for what is out of range and for a task that was used before.
+
     Args:
         task_check_period: The patience of the board, in seconds: see `TaskBoard`. Nothing polls at this rate.
     """
@@ -89,9 +92,6 @@ class Controller(Responder, ControllerSpec, ABC):
         Returns:
             Task name, id of the site's part, and the task's own data object as it is after before_task_sent_cb;
             `("", "", None)` where there is nothing to do.
-
-        Raises:
-            TypeError: An argument is of the wrong type.
         """
         check_type("client", client, Client)
         check_type("fl_ctx", fl_ctx, FLContext)
@@ -111,11 +111,10 @@ class Controller(Responder, ControllerSpec, ABC):
         An id that is not on the board, or of another site's part, goes to `process_result_of_unknown_task`.
 
         Raises:
-            TypeError: An argument is of the wrong type.
             ValueError: The name does not fit the id.
         """
         check_submission(client, fl_ctx, result)
-        if not self._desk.submit(client, task_name, task_id, result, fl_ctx):
+        if not self._desk.submit(client, result, task_name=task_name, client_task_id=task_id, fl_ctx=fl_ctx):
             self.log_info(fl_ctx, f"result of {client.name} for task {task_name}, which is not on the board")
             self.process_result_of_unknown_task(client, task_name, task_id, result, fl_ctx)
 
@@ -135,10 +134,6 @@ class Controller(Responder, ControllerSpec, ABC):
             targets: Who may have it; None: whoever asks while it stands.
             min_responses: How many answers are enough; 0: all to whom it was given, and one at least.
             wait_time_after_min_received: Whole seconds that others have after that.
-
-        Raises:
-            TypeError: An argument is of the wrong type.
-            ValueError: One is out of range, or the task was used before.
         """
         check_task(task, fl_ctx)
         names = names_of(targets, keep_duplicates=False)
@@ -184,10 +179,6 @@ class Controller(Responder, ControllerSpec, ABC):
             targets: Who may have it; not None, not empty.
             send_order: Whether the first who asks gets it, or the first in the list.
             task_assignment_timeout: Whole seconds after which the next in the list may take it, too; 0: never.
-
-        Raises:
-            TypeError: An argument is of the wrong type.
-            ValueError: One is out of range, or the task was used before.
         """
         check_task(task, fl_ctx)
         names = names_of(targets, keep_duplicates=False)
@@ -231,10 +222,6 @@ class Controller(Responder, ControllerSpec, ABC):
             task_assignment_timeout: Whole seconds after which the next place may take it, too; 0: never.
             task_result_timeout: Whole seconds that a holder has to answer; 0: for ever.
             dynamic_targets: Whether a site that asks and is not in the list is appended.
-
-        Raises:
-            TypeError: An argument is of the wrong type.
-            ValueError: One is out of range, or the task was used before.
         """
         check_task(task, fl_ctx)
         names = names_of(targets, keep_duplicates=True)
@@ -297,12 +284,12 @@ class Controller(Responder, ControllerSpec, ABC):
         without aux messages is left alone. What the sites still answer is dropped like any late result.
         """
         check_task(task, fl_ctx)
-        self._abort([task], fl_ctx)
+        _abort(self._desk, [task], fl_ctx)
 
     def abort_all_tasks(self, fl_ctx: FLContext) -> None:
         """End all standing tasks with ABORTED, and ask the sites that work on them to stop; see `abort_task`."""
         check_type("fl_ctx", fl_ctx, FLContext)
-        self._abort(self._desk.tasks(), fl_ctx)
+        _abort(self._desk, self._desk.tasks(), fl_ctx)
 
     def commit(self, fl_ctx: FLContext, state: Mapping[str, Any]) -> int | None:  # Any: the workflow's own affair
         """Make the workflow's progress durable, where the engine can.
@@ -311,14 +298,18 @@ class Controller(Responder, ControllerSpec, ABC):
             fl_ctx: The context of the control flow.
             state: What the workflow needs to go on from here; must be encodable.
 
-        Returns:
-            The number of the model version, or None where the engine keeps nothing.
+        Returns: The number of the model version, or None where the engine keeps nothing.
         """
         keeper = port(fl_ctx.get_engine(), OffersCommit)
         return keeper.commit(state) if keeper is not None else None
 
+    def task_of(self, client_task_id: str) -> Task | None:
+        """The standing task of a client task, or None."""
+        part = self._desk.part(client_task_id)
+        return part.task if part else None
+
     def _check_tasks(self) -> None:
-        """One pass, from any thread: looks at all tasks, takes those off that are over, has run their task_done_cb.
+        """One pass, from any thread: tasks that are over are off the board and have run their task_done_cb after it.
 
         A broadcast with enough answers and no grace ends here, whoever still works on it.
         """
@@ -334,12 +325,13 @@ class Controller(Responder, ControllerSpec, ABC):
     def _post(self, task: Task, fl_ctx: FLContext, manager: TaskManager, names: list[str] | None) -> None:
         check_unused(task)
         task.targets = names
-        self._desk.post(task, manager, fl_ctx)
+        self._desk.post(task, manager, fl_ctx=fl_ctx)
 
-    def _abort(self, tasks: list[Task], fl_ctx: FLContext) -> None:
-        for task in tasks:
-            self._desk.set_status(task, TaskCompletionStatus.ABORTED)
-        _ask_holders_to_stop(tasks, fl_ctx)
+
+def _abort(desk: TaskDesk, tasks: list[Task], fl_ctx: FLContext) -> None:
+    for task in tasks:
+        desk.set_status(task, TaskCompletionStatus.ABORTED)
+    _ask_holders_to_stop(tasks, fl_ctx)
 
 
 def _ask_holders_to_stop(tasks: list[Task], fl_ctx: FLContext) -> None:

@@ -48,14 +48,16 @@ class ClientTask:
     Args:
         client: The site.
         task: The task.
+        key: Its id: workflow index, task name, the task's n-th posting, site, the site's n-th visit. A random one for
+            a part that no board hands out.
 
     All attributes are plain; the times are seconds on the clock of the controller's waiter.
     """
 
-    def __init__(self, client: Client, task: Task) -> None:
+    def __init__(self, client: Client, task: Task, *, key: str | None = None) -> None:
         self.client = client
         self.task = task
-        self.id = str(uuid.uuid4())
+        self.id = key or str(uuid.uuid4())
         self.task_send_count = 0
         """How often it was handed out; more than 1 if the site asked again before it answered."""
         self.task_sent_time: float | None = None

@@ -60,15 +60,15 @@ class History(Protocol):
         """A round began, with these sites as its targets."""
         ...
 
-    def result_counted(self, round_number: int, site: str, weight: float) -> None:
+    def result_counted(self, round_number: int, site: str, *, weight: float) -> None:
         """A site's result is part of the round's aggregate."""
         ...
 
-    def result_refused(self, round_number: int, site: str, reason: str) -> None:
+    def result_refused(self, round_number: int, site: str, *, reason: str) -> None:
         """A site's result is not part of the aggregate, and why (late, filtered, invalid, an error)."""
         ...
 
-    def scalar(self, round_number: int | None, site: str, name: str, value: float, step: int | None = None) -> None:
+    def scalar(self, round_number: int | None, site: str, *, name: str, value: float, step: int | None = None) -> None:
         """A site (or `server`) reports a number."""
         ...
 
@@ -103,6 +103,22 @@ class OffersCommit(Protocol):
 
     def commit(self, workflow_state: Mapping[str, Any]) -> int:  # Any: what a workflow keeps is its own affair
         """Keep the workflow's state and every component's; returns the number of the model version."""
+        ...
+
+
+@runtime_checkable
+class OffersWriter(Protocol):
+    """An engine that writes files beside the round, so that no round waits for a disk."""
+
+    def write_later(self, key: str, write: Callable[[], None]) -> None:
+        """Call `write` soon on another thread; a newer one of the same key replaces one that waits.
+
+        What is written must not change afterwards. A failure ends the run.
+        """
+        ...
+
+    def finish_writes(self) -> None:
+        """Return when everything handed over so far is written."""
         ...
 
 

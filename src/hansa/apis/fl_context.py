@@ -26,7 +26,9 @@ def _in_words(mask: int) -> str:
 
 
 class FLContext:
-    """Properties by key. The first `set_prop` of a key decides two things about it for good:
+    """Properties by key.
+
+    The first `set_prop` of a key decides two things about it for good:
 
     * *private* stays on this side; *public* goes with every message and is seen by the other side as its peer context;
     * *sticky* reaches the contexts that are made later in the run; *non-sticky* belongs to this context alone.
@@ -73,7 +75,7 @@ class FLContext:
             ValueError: The key is no str.
         """
         if not isinstance(key, str):
-            raise ValueError(f"the key of a property must be str, but got {type(key)}")  # noqa: TRY004 - FLARE's own
+            raise ValueError(f"the key of a property must be str, but got {type(key)}")  # FLARE's own
         mask = (_PRIVATE if private else 0) | (_STICKY if sticky else 0)
         with _lock:
             held = self._masks.setdefault(key, mask)
@@ -109,6 +111,12 @@ class FLContext:
         Args:
             metadata: Values by key. A key that is a private property is left out with a warning.
         """
+        if not self._masks and all(type(key) is str for key in metadata):  # a peer's context, new and empty
+            with _lock:
+                self._values.update(metadata)
+                self._masks = dict.fromkeys(metadata, _STICKY)
+                self._changed.update(metadata)
+            return
         with _lock:
             for key in [key for key, mask in self._masks.items() if not mask & _PRIVATE]:
                 del self._values[key], self._masks[key]

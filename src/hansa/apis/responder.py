@@ -12,7 +12,14 @@ from hansa.apis.signal import Signal
 
 
 class Responder(FLComponent, ABC):
-    """The side of a workflow that faces the sites; a `Controller` is one."""
+    """The side of a workflow that faces the sites; a `Controller` is one.
+
+    Attributes:
+        workflow_index: The place of the workflow in its job, from 0; the first part of the ids of its client tasks.
+            The runtime sets it.
+    """
+
+    workflow_index: int = 0
 
     def initialize_run(self, fl_ctx: FLContext) -> None:
         """Called before the first request."""

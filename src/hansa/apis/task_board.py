@@ -51,7 +51,10 @@ class TaskBoard:
         self.task_check_period = task_check_period
         self.alarm: float | None = None
         """The time that `next_due` gave last, or an earlier one that came up since."""
+        self.workflow_index = 0
+        """The place of the board's workflow in its job; the first part of every task's key."""
         self._now = 0.0
+        self._postings: dict[str, int] = {}
         self._standing: dict[Task, _Standing] = {}
         self._parts: dict[str, ClientTask] = {}
         self._handlers: dict[type[Event], Callable[[Any], Sequence[Effect]]] = {
@@ -112,7 +115,8 @@ class TaskBoard:
 
     def _on_posted(self, event: TaskPosted) -> Sequence[Effect]:
         task, manager = event.task, event.manager
-        entry = _Standing(task, manager)
+        posting = self._postings[task.name] = self._postings.get(task.name, 0) + 1
+        entry = _Standing(task, manager, f"{self.workflow_index}/{task.name}/{posting}")
         manager.now = self.now
         manager.task_check_period = self.task_check_period
         manager.tally = entry.tally
@@ -136,10 +140,12 @@ class TaskBoard:
                 continue
             if entry.offer is not None:
                 return (BeingHandedOut(task),)
-            part = ClientTask(event.client, task)
+            visit = entry.visits.get(name, 0) + 1
+            part = ClientTask(event.client, task, key=f"{entry.key}/{name}/{visit}")
             check = entry.manager.check_task_send(part, event.fl_ctx)
             if check is TaskCheckStatus.SEND:
                 entry.offer = part
+                entry.visits[name] = visit
                 return (HandOut(part, resend=False),)
             if check is TaskCheckStatus.BLOCK:
                 return ()
@@ -314,10 +320,26 @@ class Foresees(Protocol):
 class _Standing:
     """What the board knows of a task beside what the task shows."""
 
-    __slots__ = ("arrived", "due", "manager", "next_change", "offer", "seen_over", "set_by_hand", "tally", "task")
+    __slots__ = (
+        "arrived",
+        "due",
+        "key",
+        "manager",
+        "next_change",
+        "offer",
+        "seen_over",
+        "set_by_hand",
+        "tally",
+        "task",
+        "visits",
+    )
 
-    def __init__(self, task: Task, manager: TaskManager) -> None:
+    def __init__(self, task: Task, manager: TaskManager, key: str) -> None:
         self.task = task
+        self.key = key
+        """Workflow index, task name and its n-th posting; the same after a restart, and on every machine."""
+        self.visits: dict[str, int] = {}
+        """How many parts each site was given."""
         self.manager = manager
         self.next_change: Callable[[Task], float | None] | None = _next_change_of(manager)
         self.tally = Tally()

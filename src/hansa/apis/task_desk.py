@@ -114,11 +114,12 @@ class TaskDesk:
         if act is not None:
             self.waiter.unwatch(act)
 
-    def post(self, task: Task, manager: TaskManager, fl_ctx: FLContext) -> None:
+    def post(self, task: Task, manager: TaskManager, *, fl_ctx: FLContext) -> None:
         """Put a task on the board; `task.targets` is set."""
         self.meet(fl_ctx)
         age_s = max(0.0, process_clock() - task.create_time)
         task.report_to(self._status_assigned)
+        self.board.workflow_index = getattr(self._owner, "workflow_index", 0)
         self._apply(TaskPosted(self.waiter.now(), task, manager, age_s))
 
     def request(self, client: Client, fl_ctx: FLContext) -> Assignment:
@@ -139,7 +140,9 @@ class TaskDesk:
             else:
                 return NOTHING
 
-    def submit(self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext) -> bool:
+    def submit(
+        self, client: Client, result: Shareable, *, task_name: str, client_task_id: str, fl_ctx: FLContext
+    ) -> bool:
         """Take a result; False if nothing on the board has that id."""
         self.meet(fl_ctx)
         arrived_at = self.waiter.now()

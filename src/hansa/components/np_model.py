@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hansa import tensors
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.app_event_type import AppEventType
 from hansa.apis.dxo import DXO
+from hansa.apis.engine import OffersWriter, port
 from hansa.apis.fl_constant import FLContextKey
 from hansa.apis.fl_context import FLContext
 from hansa.apis.model import ModelLearnable, ModelLearnableKey, make_model_learnable, model_learnable_to_dxo
@@ -28,7 +30,8 @@ _ROUND = "round"
 class NPModelPersistor(ModelPersistor):
     """Loads initial weights from the job and saves every version of the global model.
 
-    Files are written to the app's folder (APP_ROOT) and appear whole or not at all. On GLOBAL_BEST_MODEL_AVAILABLE
+    Files are written to the app's folder (APP_ROOT) and appear whole or not at all; in the simulator a version may be
+    passed over for the next one, never the last. On GLOBAL_BEST_MODEL_AVAILABLE
     the version saved last is kept as the best, because that is the one whose metric the sites have reported.
 
     Args:
@@ -53,8 +56,7 @@ class NPModelPersistor(ModelPersistor):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Keep the best model."""
         if event_type == AppEventType.GLOBAL_BEST_MODEL_AVAILABLE and self._last is not None:
-            weights, metadata = self._last
-            tensors.write(_app_root(fl_ctx) / self.best_file_name, weights, metadata)
+            _write(fl_ctx, self.best_file_name, *self._last)
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
         """The weights of `source`.
@@ -73,11 +75,14 @@ class NPModelPersistor(ModelPersistor):
         weights = {name: np.asarray(value) for name, value in model[ModelLearnableKey.WEIGHTS].items()}
         round_number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         metadata = {} if round_number is None else {_ROUND: str(round_number)}
-        tensors.write(_app_root(fl_ctx) / self.file_name, weights, metadata)
+        _write(fl_ctx, self.file_name, weights, metadata)
         self._last = (weights, metadata)
 
     def get_model_inventory(self, fl_ctx: FLContext) -> dict[str, ModelDescriptor]:
         """The files that exist, by file name."""
+        writer = port(fl_ctx.get_engine(), OffersWriter)
+        if writer is not None:
+            writer.finish_writes()
         folder = _app_root(fl_ctx)
         return {
             name: ModelDescriptor(name=name, location=str(folder / name), model_format=SAFETENSORS)
@@ -129,6 +134,21 @@ class NPModelLocator(ModelLocator):
 
 def _app_root(fl_ctx: FLContext) -> Path:
     return Path(fl_ctx.get_prop(FLContextKey.APP_ROOT) or ".")
+
+
+def _write(
+    fl_ctx: FLContext,
+    file_name: str,
+    weights: dict[str, np.ndarray[Any, Any]],  # Any: every dtype
+    metadata: dict[str, str],
+) -> None:
+    """Save a model: in the engine's own time where it offers that, else now."""
+    path = _app_root(fl_ctx) / file_name
+    writer = port(fl_ctx.get_engine(), OffersWriter)
+    if writer is None:
+        tensors.write(path, weights, metadata)
+    else:
+        writer.write_later(str(path), partial(tensors.write, path, weights, metadata))
 
 
 def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:  # Any: every dtype

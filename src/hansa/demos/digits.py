@@ -134,7 +134,9 @@ class GlobalTest(FLComponent):
         if kept is not None:
             weights = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)["weights"]
             value = accuracy(weights, *load_digits(self._seed, self._num_sites).test)
-            kept.history.scalar(fl_ctx.get_prop(AppConstants.CURRENT_ROUND), "server", "test_accuracy", value)
+            kept.history.scalar(
+                fl_ctx.get_prop(AppConstants.CURRENT_ROUND), "server", name="test_accuracy", value=value
+            )
 
 
 def digits_job(seed: int = 0, rounds: int = 40, num_sites: int = NUM_SITES) -> Job:

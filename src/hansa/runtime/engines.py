@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hansa.apis.client import Client
@@ -17,6 +18,7 @@ from hansa.runtime import user_code
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.events import EventFirer
 from hansa.runtime.history import RunHistory
+from hansa.runtime.later import LaterWriter
 
 AuxHandler = Callable[..., Any]  # Any: user code; called with topic=, request=, fl_ctx=
 
@@ -50,7 +52,9 @@ class AuxTable:
             raise TypeError(f"the handler of topic {topic!r} cannot be called")
         self._handlers[topic] = handler
 
-    def answer(self, topic: str, request: Shareable, fl_ctx: FLContext) -> tuple[Shareable, user_code.Failure | None]:
+    def answer(
+        self, topic: str, request: Shareable, *, fl_ctx: FLContext
+    ) -> tuple[Shareable, user_code.Failure | None]:
         """The reply to a request: TOPIC_UNKNOWN, HANDLER_EXCEPTION, or what the handler returns."""
         handler = self._handlers.get(topic)
         if handler is None:
@@ -65,11 +69,11 @@ class AuxTable:
 class AuxLink(Protocol):
     """How aux messages leave a side; every byte of a site's goes through its outbox."""
 
-    def to_server(self, site: str, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+    def to_server(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """Ask the server."""
         ...
 
-    def to_site(self, site: str, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+    def to_site(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """Ask one site."""
         ...
 
@@ -133,6 +137,21 @@ class _Engine:
         self.aux.register(topic, message_handle_func)
 
 
+@dataclass(frozen=True)
+class Services:
+    """What a run offers the server's components.
+
+    Attributes:
+        loop: Clock and waiting place.
+        history: The record.
+        writer: Writes files beside the round.
+    """
+
+    loop: EventLoop
+    history: RunHistory
+    writer: LaterWriter
+
+
 class ServerEngine(_Engine, ServerEngineSpec):
     """The server's engine; offers the ports for waiting, history and commits.
 
@@ -141,10 +160,7 @@ class ServerEngine(_Engine, ServerEngineSpec):
         workspace: The server's workspace.
         link: The way to the sites.
         clients: The live sites, asked anew each time.
-        loop: Clock and waiting place.
-        history: The record of the run.
-        on_commit: Makes a workflow's progress durable; returns the model version.
-        on_stop: Called when a component asks the run to stop.
+        services: Clock, record and writer of the run.
     """
 
     def __init__(
@@ -154,15 +170,16 @@ class ServerEngine(_Engine, ServerEngineSpec):
         *,
         link: AuxLink,
         clients: Callable[[], Sequence[Client]],
-        loop: EventLoop,
-        history: RunHistory,
+        services: Services,
     ) -> None:
         super().__init__(manager_of, workspace, link)
         self._clients = clients
-        self.waiter = loop
-        self.history = history
+        self.waiter = services.loop
+        self.history = services.history
         self.on_commit: Callable[[Mapping[str, Any]], int] = lambda state: 0
         self.on_stop: Callable[[], None] = lambda: None
+        self.write_later = services.writer.write_later
+        self.finish_writes = services.writer.finish_writes
 
     def commit(self, workflow_state: Mapping[str, Any]) -> int:
         """See `hansa.apis.engine.OffersCommit`."""
@@ -185,7 +202,7 @@ class ServerEngine(_Engine, ServerEngineSpec):
         if not isinstance(timeout, float):
             raise TypeError(f"timeout must be a float, but got {type(timeout)}.")
         names = [getattr(t, "name", t) for t in targets] if targets else [c.name for c in self._clients()]
-        return {name: self._link.to_site(name, topic, request, fl_ctx) for name in names}
+        return {name: self._link.to_site(name, topic, request=request, fl_ctx=fl_ctx) for name in names}
 
     def fire_and_forget_aux_request(
         self, targets: Any, topic: str, request: Shareable, fl_ctx: FLContext
@@ -213,7 +230,7 @@ class ClientEngine(_Engine, ClientEngineSpec):
     def send_aux_request(self, topic: str, request: Shareable, timeout: float, fl_ctx: FLContext) -> Shareable:
         if not isinstance(timeout, float):
             raise TypeError(f"timeout must be a float, but got {type(timeout)}.")
-        return self._link.to_server(self._site, topic, request, fl_ctx)
+        return self._link.to_server(self._site, topic, request=request, fl_ctx=fl_ctx)
 
     def fire_and_forget_aux_request(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         return self.send_aux_request(topic, request, 0.0, fl_ctx)

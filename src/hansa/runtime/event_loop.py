@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -38,7 +39,9 @@ class EventLoop:
         self._changed = threading.Condition()
         self._generation = 0
         self._num_settled = 0
+        self._held = False
         self._watched: list[_Watched] = []
+        self._acting: tuple[int, Callable[[], None]] | None = None
         self.on_resume: Callable[[], None] = lambda: None
 
     # -- the port ----------------------------------------------------------------------------------------------
@@ -60,6 +63,9 @@ class EventLoop:
                     self._changed.notify_all()  # the loop may jump ahead once every thread waits
                 while self._generation == seen:
                     self._changed.wait()
+        with self._changed:
+            while self._held:
+                self._changed.wait()
         self.on_resume()
 
     def notify(self) -> None:
@@ -76,9 +82,11 @@ class EventLoop:
         self.notify()
 
     def unwatch(self, act: Callable[[], None]) -> None:
-        """Stop what `watch` began."""
+        """Stop what `watch` began; waits for an `act` that is running, unless called from it."""
         with self._changed:
             self._watched = [w for w in self._watched if w.act != act]
+            while self._acting is not None and self._acting[1] == act and self._acting[0] != threading.get_ident():
+                self._changed.wait()
 
     # -- the loop's side ---------------------------------------------------------------------------------------
 
@@ -86,6 +94,20 @@ class EventLoop:
     def generation(self) -> int:
         """Grows with each `notify`."""
         return self._generation
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody go on from `wait_until` meanwhile.
+
+        So whoever waits sees a step of the dispatcher whole: all its events, and randomness put back.
+        """
+        self._held = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held = False
+                self._changed.notify_all()
 
     def run_due(self) -> bool:
         """Run every pass whose time has come; True if there was one."""
@@ -95,10 +117,22 @@ class EventLoop:
         ran = False
         for entry in watched:
             due = entry.due()
-            if due is not None and due <= now:
-                entry.act()
+            if due is not None and due <= now and self._act(entry):
                 ran = True
         return ran
+
+    def _act(self, entry: _Watched) -> bool:
+        with self._changed:
+            if entry not in self._watched:  # unwatched meanwhile: its owner counts on peace
+                return False
+            self._acting = (threading.get_ident(), entry.act)
+        try:
+            entry.act()
+        finally:
+            with self._changed:
+                self._acting = None
+                self._changed.notify_all()
+        return True
 
     def idle(self, seen: int, num_actors: int) -> bool:
         """Nothing to do: wait for a change since generation `seen`, or for the next due time.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 
 from hansa.apis.fl_component import FLComponent
-from hansa.apis.fl_constant import EventScope, FLContextKey
+from hansa.apis.fl_constant import FLContextKey
 from hansa.apis.fl_context import FLContext
 from hansa.runtime import user_code
 
 MAX_DEPTH = 20
 """An event may fire another in its handler; this many deep, no further."""
 
-_DEPTH_KEY = "___event_depth___"
 _logger = logging.getLogger("hansa.events")
 
 
@@ -24,50 +24,56 @@ class EventFirer:
 
     Args:
         handlers: In the order in which they are told.
-        on_failure: Called with the component, the event and what it raised; the event goes on.
+        on_failure: Called with the handler's and the event's name and what it raised; the event goes on.
     """
 
     def __init__(
         self,
         handlers: Sequence[FLComponent],
-        on_failure: Callable[[FLComponent, str, user_code.Failure], None],
+        on_failure: Callable[[str, user_code.Failure], None],
     ) -> None:
-        self._listeners = [h for h in handlers if type(h).handle_event is not FLComponent.handle_event]
+        self._listeners = [
+            (h, h.handle_event) for h in handlers if type(h).handle_event is not FLComponent.handle_event
+        ]
         self._on_failure = on_failure
+        self._depth = _Depth()
+        self._num_fired = 0
 
     def fire(self, event_type: str, fl_ctx: FLContext) -> None:
         """Tell every listener; what one raises is kept and reported, and the next one is told."""
-        depth = fl_ctx.get_prop(_DEPTH_KEY, 0)
+        depth = self._depth.value
         if depth >= MAX_DEPTH:
             _logger.error("event %s dropped: fired %d handlers deep", event_type, depth)
             return
-        seen = _Seen(event_type, fl_ctx)
-        fl_ctx.set_prop(_DEPTH_KEY, depth + 1, private=True, sticky=False)
-        for listener in self._listeners:
-            seen.put_back(fl_ctx)
-            outcome = user_code.call(listener.handle_event, event_type, fl_ctx)
-            if isinstance(outcome, user_code.Failure):
-                self._on_failure(listener, event_type, outcome)
-        fl_ctx.set_prop(_DEPTH_KEY, depth, private=True, sticky=False)
+        self._depth.value = depth + 1
+        self._num_fired += 1
+        fl_ctx.set_prop(FLContextKey.EVENT_ID, event_type, private=True, sticky=False)
+        facts = [fl_ctx.get_prop(key) for key in _FACTS]
+        fired = self._num_fired
+        for listener, tell in self._listeners:
+            if self._num_fired != fired:  # somebody fired meanwhile, perhaps on this context
+                fired = self._num_fired
+                _put_back(fl_ctx, facts)
+            try:
+                tell(event_type, fl_ctx)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a handler costs nobody else the event
+                self._on_failure(f"{type(listener).__name__}.handle_event({event_type})", user_code.failure_of(error))
+        self._depth.value = depth
 
 
-class _Seen:
+_FACTS = (FLContextKey.EVENT_ID, FLContextKey.EVENT_DATA, FLContextKey.EVENT_ORIGIN, FLContextKey.EVENT_SCOPE)
+
+
+def _put_back(fl_ctx: FLContext, facts: list[object]) -> None:
     """What each handler must see, whatever an earlier one fired on the same context."""
+    for key, value in zip(_FACTS, facts, strict=True):
+        if fl_ctx.get_prop(key) is not value:
+            fl_ctx.set_prop(key, value, private=True, sticky=False)
 
-    __slots__ = ("_data", "_event", "_origin", "_scope")
 
-    def __init__(self, event_type: str, fl_ctx: FLContext) -> None:
-        self._event = event_type
-        self._data = fl_ctx.get_prop(FLContextKey.EVENT_DATA)
-        self._origin = fl_ctx.get_prop(FLContextKey.EVENT_ORIGIN)
-        self._scope = fl_ctx.get_prop(FLContextKey.EVENT_SCOPE, EventScope.LOCAL)
+class _Depth(threading.local):
+    """How many handlers deep this thread is."""
 
-    def put_back(self, fl_ctx: FLContext) -> None:
-        if fl_ctx.get_prop(FLContextKey.EVENT_ID) != self._event:
-            fl_ctx.set_prop(FLContextKey.EVENT_ID, self._event, private=True, sticky=False)
-        if fl_ctx.get_prop(FLContextKey.EVENT_DATA) is not self._data:
-            fl_ctx.set_prop(FLContextKey.EVENT_DATA, self._data, private=True, sticky=False)
-        if fl_ctx.get_prop(FLContextKey.EVENT_ORIGIN) != self._origin:
-            fl_ctx.set_prop(FLContextKey.EVENT_ORIGIN, self._origin, private=True, sticky=False)
-        if fl_ctx.get_prop(FLContextKey.EVENT_SCOPE) != self._scope:
-            fl_ctx.set_prop(FLContextKey.EVENT_SCOPE, self._scope, private=True, sticky=False)
+    value = 0

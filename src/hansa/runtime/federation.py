@@ -68,9 +68,11 @@ class Federation:
                 self._step()
         except KeyboardInterrupt:
             self._server.stop("interrupted from the keyboard")
-            self._server.cancel_tasks()
             raise
         finally:
+            if not self._done and not self._left_behind:  # nobody serves the workflow any more: it must not wait
+                self._server.stop("the dispatcher failed")
+                self._server.cancel_tasks()
             self._workflows.join(STOP_GRACE_S if self._server.abort_signal.triggered else None)
 
     def _run_workflows(self) -> None:
@@ -84,7 +86,7 @@ class Federation:
         seen = self._loop.generation
         batch = self._offers() if self._server.has_tasks else []
         if batch:
-            with server_randomness_untouched():
+            with self._loop.held(), server_randomness_untouched():
                 for client, assignment in batch:
                     self._execute(client, assignment)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from hansa.apis.dxo import DXO
 from hansa.apis.filter import Filter
 from hansa.apis.fl_context import FLContext
-from hansa.apis.shareable import Shareable
+from hansa.apis.shareable import ReservedHeaderKey, Shareable
 from hansa.runtime import user_code
 
 
@@ -20,8 +21,9 @@ def run_chain(filters: Sequence[Filter], data: Shareable, fl_ctx: FLContext) -> 
         outcome = user_code.call(each.process, data, fl_ctx)
         if isinstance(outcome, user_code.Failure):
             return _named(each, outcome)
-        if not isinstance(outcome.value, Shareable):
-            error = TypeError(f"filter {type(each).__name__} returned {type(outcome.value).__name__}, not a Shareable")
+        problem = no_message(outcome.value)
+        if problem is not None:
+            error = TypeError(f"filter {type(each).__name__} returned {problem}")
             return user_code.Failure(error, user_code.describe(error), "")
         data = outcome.value
     return data
@@ -29,6 +31,16 @@ def run_chain(filters: Sequence[Filter], data: Shareable, fl_ctx: FLContext) -> 
 
 def _named(which: Filter, failure: user_code.Failure) -> user_code.Failure:
     return user_code.Failure(failure.error, f"filter {type(which).__name__}: {failure.cause}", failure.detail)
+
+
+def no_message(value: object) -> str | None:
+    """Why something that user code returned cannot go on as a message; None if it can."""
+    if not isinstance(value, Shareable):
+        return f"{type(value).__name__}, not a Shareable"
+    headers = value.get(ReservedHeaderKey.HEADERS)
+    if headers is not None and not isinstance(headers, dict):
+        return f"a Shareable whose headers are a {type(headers).__name__}, not a dict"
+    return None
 
 
 def writes_input(filters: Sequence[Filter]) -> bool:
@@ -44,6 +56,8 @@ def copy_structure(value: object, *, arrays: bool) -> object:
         return _copied(value, arrays)
     if isinstance(value, list):
         return [copy_structure(item, arrays=arrays) for item in value]
+    if type(value) is tuple:
+        return tuple(copy_structure(item, arrays=arrays) for item in value)
     if arrays and isinstance(value, np.ndarray):
         return value.copy()
     if arrays and hasattr(value, "detach") and hasattr(value, "clone"):
@@ -52,10 +66,10 @@ def copy_structure(value: object, *, arrays: bool) -> object:
 
 
 def _copied(value: dict[Any, Any], arrays: bool) -> dict[Any, Any]:  # Any: messages hold any value
-    copy: dict[Any, Any] = {} if type(value) is dict else type(value)()
+    own: dict[Any, Any] = {} if type(value) is dict else copy.copy(value)  # its constructor may want arguments
     for key, item in value.items():
-        copy[key] = item if type(item) in _ATOMS else copy_structure(item, arrays=arrays)
-    return copy
+        own[key] = item if type(item) in _ATOMS else copy_structure(item, arrays=arrays)
+    return own
 
 
 _ATOMS = frozenset((str, int, float, bool, type(None), bytes))

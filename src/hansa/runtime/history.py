@@ -67,19 +67,20 @@ class RunHistory:
             self.rounds.append(RoundRecord(round_number, list(targets)))
             self._opened_at = self._now()
 
-    def result_counted(self, round_number: int, site: str, weight: float) -> None:
+    def result_counted(self, round_number: int, site: str, *, weight: float) -> None:
         """A site's result is part of the round's aggregate."""
         with self._lock:
-            self._round(round_number).counted[site] = weight
+            self._round(round_number).counted[site] = float(weight)
 
-    def result_refused(self, round_number: int, site: str, reason: str) -> None:
+    def result_refused(self, round_number: int, site: str, *, reason: str) -> None:
         """A site's result is not part of the aggregate, and why."""
         with self._lock:
             self._round(round_number).refused.setdefault(site, []).append(reason)
             self._line({"refused": {"round": round_number, "site": site, "reason": reason}})
 
-    def scalar(self, round_number: int | None, site: str, name: str, value: float, step: int | None = None) -> None:
+    def scalar(self, round_number: int | None, site: str, *, name: str, value: float, step: int | None = None) -> None:
         """A site (or `server`) reports a number."""
+        value, step = float(value), None if step is None else int(step)  # plain numbers: the record is JSON
         with self._lock:
             self.scalars.append(Scalar(round_number, site, name, value, step))
             if round_number is not None:
@@ -95,6 +96,13 @@ class RunHistory:
             record = self._round(round_number)
             record.seconds = self._now() - self._opened_at
             self._line({"round": asdict(record)})
+
+    def finish(self) -> None:
+        """The run is over: rounds that never closed are written down as they stand."""
+        with self._lock:
+            for record in self.rounds:
+                if record.seconds is None:
+                    self._line({"round": asdict(record)})
 
     # -- read by people ----------------------------------------------------------------------------------------
 
@@ -128,7 +136,14 @@ class RunHistory:
     def add_line(self, line: dict[str, Any]) -> None:
         """Take up again what `on_line` was given (used when a run is read from its folder)."""
         if "round" in line:
-            self.rounds.append(RoundRecord(**line["round"]))
+            record = RoundRecord(**line["round"])
+            if self.rounds and self.rounds[-1].number == record.number and self.rounds[-1].seconds is None:
+                self.rounds.pop()  # pieced together from its refusals
+            self.rounds.append(record)
+        elif "refused" in line:
+            refusal = line["refused"]
+            reasons = self._round(refusal["round"]).refused.setdefault(refusal["site"], [])
+            reasons.append(refusal["reason"])
         elif "scalar" in line:
             entry = line["scalar"]
             self.scalars.append(Scalar(entry["round"], entry["site"], entry["name"], entry["value"], entry["step"]))

@@ -6,7 +6,7 @@ will over a network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from hansa.apis.fl_constant import ReservedTopic, ReturnCode
@@ -15,7 +15,7 @@ from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from hansa.errors import EncodeError
 from hansa.runtime.engines import AuxTable
 from hansa.runtime.outbox import Outbox
-from hansa.runtime.user_code import Failure
+from hansa.runtime.user_code import Failure, Mishap, OnFailure
 from hansa.wire.codec import decode
 
 
@@ -41,10 +41,6 @@ class End(Protocol):
         ...
 
 
-OnFailure = Callable[[str, str, Failure], None]
-"""Told of failures of user code: side, what was under way, what was raised."""
-
-
 class MemoryLink:
     """Carries aux messages between the two sides; implements `hansa.runtime.engines.AuxLink`.
 
@@ -61,14 +57,14 @@ class MemoryLink:
         """Connect the sides."""
         self._server, self._sites = server, sites
 
-    def to_server(self, site: str, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+    def to_server(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """A site asks the server."""
         sender, receiver = self._sites.get(site), self._server
         if sender is None or receiver is None:
             return make_reply(ReturnCode.COMMUNICATION_ERROR)
         return self._exchange(sender, receiver, (topic, request), fl_ctx, name="server")
 
-    def to_site(self, site: str, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+    def to_site(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """The server asks a site."""
         sender, receiver = self._server, self._sites.get(site)
         if sender is None or receiver is None:
@@ -85,13 +81,13 @@ class MemoryLink:
         arrived = _carried(sender.outbox, topic, request, fl_ctx)
         with receiver.new_context() as other_ctx:
             other_ctx.set_peer_context(_peer(arrived))
-            reply, failure = receiver.aux.answer(topic, arrived, other_ctx)
+            reply, failure = receiver.aux.answer(topic, arrived, fl_ctx=other_ctx)
             if failure is not None:
-                self._on_failure(name, f"handler of topic {topic}", failure)
+                self._on_failure(Mishap(name, f"handler of topic {topic}"), failure)
             try:
                 answer = _carried(receiver.outbox, topic, reply, other_ctx)
             except EncodeError as error:
-                self._on_failure(name, f"reply to topic {topic}", Failure(error, str(error), ""))
+                self._on_failure(Mishap(name, f"reply to topic {topic}"), Failure(error, str(error), ""))
                 answer = make_reply(ReturnCode.HANDLER_EXCEPTION)
         return answer
 

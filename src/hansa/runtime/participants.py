@@ -15,10 +15,8 @@ from hansa.apis.signal import Signal
 from hansa.apis.widget import Widget, WidgetID
 from hansa.apis.workspace import Workspace
 from hansa.jobs.build import Builder, ClientApp, Parts, ServerApp
-from hansa.runtime.engines import ClientEngine, ServerEngine
-from hansa.runtime.event_loop import EventLoop
+from hansa.runtime.engines import ClientEngine, ServerEngine, Services
 from hansa.runtime.events import EventFirer
-from hansa.runtime.history import RunHistory
 from hansa.runtime.memory_link import MemoryLink
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.server_side import ServerSettings, ServerSide
@@ -88,10 +86,10 @@ class _Listener(FLComponent):
 class ServerEnd:
     """The server as the link sees it."""
 
-    def __init__(self, side: ServerSide, engine: ServerEngine, outbox: Outbox) -> None:
-        self.outbox = outbox
-        self.aux = engine.aux
-        self.new_context = engine.new_context
+    def __init__(self, side: ServerSide) -> None:
+        self.outbox = side.outbox
+        self.aux = side.engine.aux
+        self.new_context = side.engine.new_context
         self._side = side
 
     def abort_task(self) -> None:
@@ -142,15 +140,13 @@ class RunParts:
 
     Attributes:
         link: The way between them.
-        loop: Clock and waiting place.
-        history: The record.
+        services: Clock, record and writer.
         job_name: Identity of the server in contexts.
         abort: The run's abort signal.
     """
 
     link: MemoryLink
-    loop: EventLoop
-    history: RunHistory
+    services: Services
     job_name: str
     abort: Signal
 
@@ -165,12 +161,11 @@ def make_server(
         place.workspace,
         link=shared.link,
         clients=clients,
-        loop=shared.loop,
-        history=shared.history,
+        services=shared.services,
     )
     side = ServerSide(settings, app, engine=engine, outbox=outbox, abort=shared.abort)
     _finish(engine, side, app, builder=builder, runner="ServerFedEventRunner")
-    return side, ServerEnd(side, engine, outbox)
+    return side, ServerEnd(side)
 
 
 def make_site(
@@ -187,5 +182,11 @@ def make_site(
         site=settings.name,
     )
     side = SiteSide(settings, app, engine=engine, outbox=Outbox(settings.name))
+
+    def stop() -> None:
+        abort.trigger(shared.abort.value)
+        side.abort_task()
+
+    shared.abort.subscribe(stop)  # a task that works for hours would else keep the run from ending
     _finish(engine, side, app, builder=builder, runner="ClientFedEventRunner")
     return side, SiteEnd(side)

@@ -68,10 +68,10 @@ def _rich_bar(stream: TextIO) -> RichProgress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
-        TextColumn("{task.description:>10}"),
+        TextColumn("{task.description:>10}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
         console=Console(file=stream),
         refresh_per_second=_REFRESH_PER_SECOND,

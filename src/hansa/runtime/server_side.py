@@ -12,7 +12,6 @@ from hansa.apis.controller_spec import Task, TaskCompletionStatus
 from hansa.apis.engine import RoundKey
 from hansa.apis.event_type import EventType
 from hansa.apis.filter import Filter
-from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext
 from hansa.apis.responder import Responder
@@ -27,9 +26,6 @@ from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.wire.codec import Encoder, Message, decode
-
-Failed = Callable[[str, str, user_code.Failure], None]
-"""Told of failures of user code: `server`, what was under way, what was raised."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class ServerSettings:
     """
 
     seed: int
-    on_failure: Failed
+    on_failure: user_code.OnFailure
     phases: Phases
 
 
@@ -100,7 +96,7 @@ class ServerSide:
         self.num_commits = 0
         self._settings = settings
         self._app = app
-        self._outbox = outbox
+        self.outbox = outbox
         self._current: _Workflow | None = None
         self._postings = _Postings()
         self._logger = logging.getLogger("hansa.server")
@@ -152,8 +148,7 @@ class ServerSide:
             self._run_workflow(_Workflow(index, workflow_id, responder))
 
     def _run_workflow(self, workflow: _Workflow) -> None:
-        if hasattr(workflow.responder, "workflow_index"):
-            workflow.responder.workflow_index = workflow.index
+        workflow.responder.workflow_index = workflow.index
         with self.engine.new_context() as fl_ctx:
             fl_ctx.set_prop(FLContextKey.WORKFLOW, workflow.id, private=False, sticky=True)
             started = self._guard(workflow, "start", workflow.responder.initialize_run, fl_ctx)
@@ -172,7 +167,7 @@ class ServerSide:
     def _guard(self, workflow: _Workflow, step: str, function: Callable[..., object], *args: object) -> bool:
         outcome = user_code.call(function, *args)
         if isinstance(outcome, user_code.Failure):
-            self._settings.on_failure("server", f"workflow {workflow.id}, {step}", outcome)
+            self._settings.on_failure(user_code.Mishap("server", f"workflow {workflow.id}, {step}"), outcome)
             self.outcome.failures.append(RunError(f"workflow {workflow.id}: {outcome.cause}", site="server"))
             return False
         return True
@@ -206,7 +201,9 @@ class ServerSide:
             self._set_peer(fl_ctx, peer_props)
             asked = user_code.call(current.responder.process_task_request, client, fl_ctx)
             if isinstance(asked, user_code.Failure):
-                self._settings.on_failure("server", f"workflow {current.id}, task request of {client.name}", asked)
+                self._settings.on_failure(
+                    user_code.Mishap("server", f"workflow {current.id}, task request of {client.name}"), asked
+                )
                 return None
             name, task_id, data = asked.value
             if not name or data is None:
@@ -219,8 +216,8 @@ class ServerSide:
         encoder = self._postings.encoder_for(current.responder, task_id)
         filtered = self._filter_data(self._app.task_data_filters.get(name, ()), data, fl_ctx)
         if isinstance(filtered, user_code.Failure):
-            self._settings.on_failure("server", f"task {name}", filtered)
-            current.responder.handle_exception(task_id, fl_ctx)
+            self._settings.on_failure(user_code.Mishap("server", f"task {name}"), filtered)
+            user_code.call(current.responder.handle_exception, task_id, fl_ctx)
             return None
         filtered.set_header(ReservedHeaderKey.TASK_NAME, name)
         filtered.set_header(ReservedHeaderKey.TASK_ID, task_id)
@@ -228,10 +225,10 @@ class ServerSide:
         filtered.add_cookie(ReservedHeaderKey.TASK_NAME, name)
         filtered.add_cookie(ReservedHeaderKey.TASK_ID, task_id)
         filtered.add_cookie(ReservedHeaderKey.WORKFLOW, current.id)
-        filtered.set_peer_props(self._outbox.public_props(fl_ctx))
+        filtered.set_peer_props(self.outbox.public_props(fl_ctx))
         with self._settings.phases.of("encode task"):
             try:
-                message = self._outbox.pack(filtered, encoder)
+                message = self.outbox.pack(filtered, encoder)
             except EncodeError as error:
                 self.panic(f"task {name}: {error}")
                 return None
@@ -288,7 +285,7 @@ class ServerSide:
             fire(EventType.BEFORE_TASK_RESULT_FILTER, fl_ctx)
             filtered = run_chain(self._app.task_result_filters.get(name, ()), result, fl_ctx)
             if isinstance(filtered, user_code.Failure):
-                self._settings.on_failure("server", f"task {name} of {client.name}", filtered)
+                self._settings.on_failure(user_code.Mishap("server", f"task {name} of {client.name}"), filtered)
                 filtered = _instead_of(result, filtered.cause)
             self._set_result(fl_ctx, filtered)
             fire(EventType.AFTER_TASK_RESULT_FILTER, fl_ctx)
@@ -296,7 +293,9 @@ class ServerSide:
         with self._settings.phases.of("receive (callbacks, rule)"):
             taken = user_code.call(current.responder.process_submission, client, name, task_id, filtered, fl_ctx)
         if isinstance(taken, user_code.Failure):
-            self._settings.on_failure("server", f"workflow {current.id}, result of {client.name}", taken)
+            self._settings.on_failure(
+                user_code.Mishap("server", f"workflow {current.id}, result of {client.name}"), taken
+            )
         fire(EventType.AFTER_PROCESS_SUBMISSION, fl_ctx)
 
     def _set_result(self, fl_ctx: FLContext, result: Shareable) -> None:
@@ -314,9 +313,9 @@ class ServerSide:
         """Let go of the tensors of tasks that are over; their arrays may be written again."""
         self._postings.release_finished()
 
-    def handler_failed(self, component: FLComponent, event: str, failure: user_code.Failure) -> None:
+    def handler_failed(self, where: str, failure: user_code.Failure) -> None:
         """A handler raised: the event goes on, the failure is kept."""
-        self._settings.on_failure("server", f"{type(component).__name__}.handle_event({event})", failure)
+        self._settings.on_failure(user_code.Mishap("server", where), failure)
 
 
 class _Postings:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ def simulate(
             cleanup.close()
             folder.discard()
             raise
-        return _play(stage, progress=progress, abort_signal=abort_signal, began=began)
+        if abort_signal is not None:
+            cleanup.enter_context(_stopped_by(abort_signal, stage))
+        return _play(stage, progress=progress, began=began)
 
 
 def site_names(sites: int | Sequence[str]) -> list[str]:
@@ -101,13 +103,21 @@ def _one_thread_per_site() -> Any:  # Any: threadpoolctl is not typed
     return threadpool_limits(limits=1)
 
 
-def _play(stage: Stage, *, progress: bool | None, abort_signal: Signal | None, began: float) -> Run:
+@contextmanager
+def _stopped_by(signal: Signal, stage: Stage) -> Iterator[None]:
+    def stop() -> None:
+        stage.server.stop("aborted by the caller")
+
+    signal.subscribe(stop)  # at once, if it is triggered already
+    try:
+        yield
+    finally:
+        signal.unsubscribe(stop)
+
+
+def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
     run = stage.run
     built = time.perf_counter()
-    if abort_signal is not None:
-        abort_signal.subscribe(lambda: stage.server.stop("aborted by the caller"))
-        if abort_signal.triggered:
-            stage.server.stop("aborted by the caller")
     try:
         with Progress(run.history, stage.num_rounds, show=progress) as line:
             stage.start()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hansa.apis.engine import RoundKey
 from hansa.apis.event_type import EventType
 from hansa.apis.executor import Executor
-from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
@@ -19,14 +17,11 @@ from hansa.errors import EncodeError
 from hansa.jobs.build import ClientApp
 from hansa.runtime import user_code
 from hansa.runtime.engines import ClientEngine
-from hansa.runtime.filter_chain import run_chain, writes_input
+from hansa.runtime.filter_chain import no_message, run_chain, writes_input
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.wire.codec import Message, decode
-
-Failed = Callable[[str, str, user_code.Failure], None]
-"""Told of failures of user code: site, what was under way, what was raised."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class SiteSettings:
 
     name: str
     seed: int
-    on_failure: Failed
+    on_failure: user_code.OnFailure
     phases: Phases
 
 
@@ -127,7 +122,9 @@ class SiteSide:
         executor = self._app.executors.get(name)
         if executor is None:
             return False
-        return executor.writes_input or writes_input(self._app.task_data_filters.get(name, ()))
+        if executor.writes_input or writes_input(self._app.task_data_filters.get(name, ())):
+            return True
+        return writes_input(self._app.task_result_filters.get(name, ()))  # a reply may hold the arrays received
 
     def _run_in_context(self, task: Shareable, fl_ctx: FLContext) -> Message:
         name = task.get_header(ReservedHeaderKey.TASK_NAME)
@@ -141,7 +138,7 @@ class SiteSide:
             (FLContextKey.TASK_DATA, task),
         ):
             fl_ctx.set_prop(key, value, private=True, sticky=False)
-        jar = task.get_cookie_jar()
+        jar = dict(task.get_cookie_jar() or {})  # whatever the executor does to the one it sees
         reply = self._reply_to(name, task, fl_ctx)
         reply.set_header(ReservedHeaderKey.TASK_NAME, name)
         reply.set_header(ReservedHeaderKey.TASK_ID, task_id)
@@ -200,8 +197,9 @@ class SiteSide:
                 return self._unless_aborted(make_reply(ReturnCode.TASK_ABORTED), name)
             return self._user_failed(return_code_of(outcome.error), name, outcome)
         reply = outcome.value
-        if not isinstance(reply, Shareable):
-            text = f"{type(executor).__name__}.execute returned {type(reply).__name__}, not a Shareable"
+        problem = no_message(reply)
+        if problem is not None:
+            text = f"{type(executor).__name__}.execute returned {problem}"
             return self._failed(ReturnCode.EXECUTION_RESULT_ERROR, name, text)
         return self._unless_aborted(reply, name)
 
@@ -219,14 +217,14 @@ class SiteSide:
         return reply
 
     def _user_failed(self, code: str, name: str, failure: user_code.Failure) -> Shareable:
-        self._settings.on_failure(self.name, f"task {name}", failure)
+        self._settings.on_failure(user_code.Mishap(self.name, f"task {name}"), failure)
         reply = make_reply(code)
         reply.set_header(RoundKey.ERROR, failure.cause)
         return reply
 
-    def handler_failed(self, component: FLComponent, event: str, failure: user_code.Failure) -> None:
+    def handler_failed(self, where: str, failure: user_code.Failure) -> None:
         """A handler raised: the event goes on, the failure is kept."""
-        self._settings.on_failure(self.name, f"{type(component).__name__}.handle_event({event})", failure)
+        self._settings.on_failure(user_code.Mishap(self.name, where), failure)
 
 
 _RETURN_CODES: tuple[tuple[type[BaseException], str], ...] = (

@@ -25,8 +25,10 @@ from hansa.jobs.config import Side
 from hansa.jobs.custom_code import CustomCode
 from hansa.jobs.job import Job
 from hansa.runtime import user_code
+from hansa.runtime.engines import Services
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.history import RunHistory
+from hansa.runtime.later import LaterWriter
 from hansa.runtime.memory_link import MemoryLink
 from hansa.runtime.participants import SERVER, Place, RunParts, ServerEnd, SiteEnd, make_server, make_site
 from hansa.runtime.phases import Phases
@@ -97,6 +99,8 @@ class Stage:
         for name in sorted(self.sites):
             self.sites[name].end()
         self.server.end()
+        self.run.history.finish()
+        self._writer.finish_writes()
         model = self._global_model()
         self.run._model = model
         if model:
@@ -115,12 +119,16 @@ class Stage:
             }
         )
 
-    def failed(self, site: str, where: str, failure: user_code.Failure) -> None:
+    def failed(self, mishap: user_code.Mishap, failure: user_code.Failure) -> None:
         """User code raised: keep it with the run and log it."""
-        problem = Problem(site, where, failure.cause)
+        problem = Problem(mishap.site, mishap.where, failure.cause)
         self.run.problems.append(problem)
         self._folder.append(PROBLEMS, vars(problem))
         _logger.error("%s\n%s", problem, failure.detail)
+
+    def _write_failed(self, what: str, failure: user_code.Failure) -> None:
+        self.failed(user_code.Mishap(SERVER, f"writing {what}"), failure)
+        self.server.panic(f"cannot write {what}: {failure.cause}")
 
     def _build(self, cleanup: ExitStack) -> None:
         job = self._job
@@ -132,7 +140,9 @@ class Stage:
         custom = cleanup.enter_context(CustomCode(places[SERVER].app_folder / "custom"))
         self._builder = Builder(ClassPolicy.simulator(), known=job.classes, custom=custom.modules)
         link = MemoryLink(self.failed)
-        shared = RunParts(link, self.loop, self.run.history, job.name, self._abort)
+        self._writer = LaterWriter(self._write_failed)
+        cleanup.callback(self._writer.close)
+        shared = RunParts(link, Services(self.loop, self.run.history, self._writer), job.name, self._abort)
         server_end = self._build_server(places[SERVER], shared)
         ends = {name: self._build_site(name, place, shared) for name, place in places.items() if name != SERVER}
         link.join(server_end, ends)

@@ -133,12 +133,12 @@ class Blob:
 class Sink(Protocol):
     """Where an encoder's blobs go."""
 
-    def __call__(self, header: bytes, pieces: Iterable[Array], size_bytes: int, /) -> Blob:
+    def __call__(self, header: bytes, pieces: Iterable[Array], /, *, size_bytes: int) -> Blob:
         """Keep a new blob: its header, then the pieces (flat uint8), `size_bytes` in all."""
         ...
 
 
-def keep_in_memory(header: bytes, pieces: Iterable[Array], size_bytes: int) -> Blob:
+def keep_in_memory(header: bytes, pieces: Iterable[Array], *, size_bytes: int) -> Blob:
     """A sink: one allocation, the tensors copied into it once."""
     memory = np.empty(size_bytes, dtype=np.uint8)
     memory[: len(header)] = np.frombuffer(header, dtype=np.uint8)
@@ -162,7 +162,7 @@ class FileSink:
         self.stem = stem
         self.paths: list[Path] = []
 
-    def __call__(self, header: bytes, pieces: Iterable[Array], size_bytes: int, /) -> Blob:
+    def __call__(self, header: bytes, pieces: Iterable[Array], /, *, size_bytes: int) -> Blob:
         path = self.folder / f"{self.stem}-{len(self.paths)}.safetensors"
         write_pieces(path, header, pieces)
         self.paths.append(path)

@@ -61,8 +61,10 @@ def decode(
     """
     structure, begin = unseal(message.envelope, limits.max_envelope_bytes)
     reader = _Reader(message, limits, tables or TableCache())
-    reader.sources = {index: Source.of_blob(blob, arrays, allocate) for index, blob in enumerate(message.blobs)}
-    reader.sources[INLINE] = Source.of_bytes(message.envelope, begin, arrays, allocate)
+    reader.sources = {
+        index: Source.of_blob(blob, arrays, allocate=allocate) for index, blob in enumerate(message.blobs)
+    }
+    reader.sources[INLINE] = Source.of_bytes(message.envelope, begin, arrays=arrays, allocate=allocate)
     value = strict_json(structure, max_depth=limits.max_depth, max_nodes=limits.max_nodes, pairs=reader.object)
     check_overlap(reader.places)
     if reader.missing:
@@ -111,7 +113,7 @@ class _Reader:
     def table(self, body: Value) -> Value:
         """`[digest, [blob, ...]]`."""
         _expect(type(body) is list and len(body) == 2 and type(body[0]) is str and type(body[1]) is list, "table", body)
-        table = self.tables.find(body[0], self.message.tables, self.limits)
+        table = self.tables.find(body[0], self.message.tables, limits=self.limits)
         _expect(len(body[1]) == len(table.sizes), "table", body)
         sources = [self._source(number) for number in body[1]]
         _expect(len(set(body[1])) == len(body[1]), "table", body)
@@ -119,7 +121,7 @@ class _Reader:
         for source, size_bytes in zip(sources, table.sizes, strict=True):
             source.claim(size_bytes)
         for (local, region), (begin, end) in table.extents.items():
-            sources[local].check(region, begin, end)
+            sources[local].check(region, begin, end=end)
         return {
             row.name: self._make(sources[row.source], row.kind, row.shape, row.offset, row.size_bytes)
             for row in table.rows
@@ -143,7 +145,7 @@ class _Reader:
         _expect(type(offset) is int and offset >= 0 and not offset % kind.region.item_bytes, "offset", offset)
         self._count(1)
         source.claim(size_bytes)
-        source.check(kind.region.name, offset, offset + size_bytes)
+        source.check(kind.region.name, offset, end=offset + size_bytes)
         self.places.append((number, offset, size_bytes))
         return source, offset
 

@@ -99,7 +99,7 @@ _TORCH_KINDS = {
 _BY_NAME = _KINDS | _TORCH_KINDS
 _BY_DTYPE = {kind.dtype: kind for kind in _KINDS.values() if not kind.ml}
 _TIME = re.compile(r"(datetime64|timedelta64)(\[([1-9]\d{0,5})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?", re.ASCII)
-_TEXT = re.compile(r"(str|bytes)([1-9]\d{0,8})", re.ASCII)
+_TEXT = re.compile(r"(str|bytes)([1-9]\d{0,6})", re.ASCII)  # NumPy has no dtype for much more
 _MAX_CODE_POINT = 0x10FFFF
 
 
@@ -195,11 +195,6 @@ def check_values(array: Array, kind: Kind) -> None:
         raise DecodeError("a text tensor holds a number that is no character")
 
 
-def is_torch_missing() -> bool:
-    """Whether torch cannot be imported here."""
-    return _optional("torch") is None
-
-
 def region_names(tags: Iterable[str]) -> list[str]:
     """Region names by decreasing alignment, the order in which a blob holds them."""
     return sorted(tags, key=lambda name: (-REGIONS[name].item_bytes, name))
@@ -214,8 +209,10 @@ def _kind_of_dtype(dtype: np.dtype[Any]) -> Kind:
         return Kind(dtype.name, REGIONS["time"], native)
     if dtype.kind in "US" and dtype.itemsize:  # NumPy itself makes no arrays of width 0
         name, width = ("str", dtype.itemsize // 4) if dtype.kind == "U" else ("bytes", dtype.itemsize)
+        if not _TEXT.fullmatch(f"{name}{width}"):
+            raise Refusal(f"an array of texts of {width} characters has no form on the wire; use a list of str")
         return Kind(f"{name}{width}", REGIONS[name], native)
-    if dtype.kind == "V" and dtype.name in ML_DTYPES:
+    if dtype.name in ML_DTYPES:
         return _KINDS[dtype.name]
     reasons = {
         "O": "arrays of Python objects do not travel",

@@ -28,7 +28,7 @@ class Placed:
 
     __slots__ = ("blob", "kind", "offset", "shape", "size_bytes", "value")
 
-    def __init__(self, value: Any, kind: Kind, shape: Sequence[int], size_bytes: int) -> None:  # Any: see flat_bytes
+    def __init__(self, value: Any, kind: Kind, *, shape: Sequence[int], size_bytes: int) -> None:  # Any: see flat_bytes
         self.value = value
         self.kind = kind
         self.shape = list(shape)
@@ -55,7 +55,7 @@ class Group:
         self.digest = ""
         self.table = b""
 
-    def settle(self, blobs: list[int], offsets: Sequence[int], limits: Limits) -> None:
+    def settle(self, blobs: list[int], offsets: Sequence[int], *, limits: Limits) -> None:
         """Write the table, now that every tensor has its place."""
         local = {blob: index for index, blob in enumerate(blobs)}
         columns = {
@@ -77,7 +77,7 @@ class Inline:
 
     __slots__ = ("groups", "items", "offsets", "payload")
 
-    def __init__(self, items: Sequence[Placed], offsets: Sequence[int], payload: bytes) -> None:
+    def __init__(self, items: Sequence[Placed], offsets: Sequence[int], *, payload: bytes) -> None:
         self.items = items  # alive, so that their ids stay their own
         self.offsets = offsets
         self.payload = payload
@@ -112,13 +112,13 @@ class Shelf:
             regions, order, offsets = _arrange(fresh)
             header = blob_header(regions)
             size_bytes = sum(size for _, size in regions)
-            self.blobs.append(self.sink(header, _pieces(order), len(header) + size_bytes))
+            self.blobs.append(self.sink(header, _pieces(order), size_bytes=len(header) + size_bytes))
             for item, offset in zip(fresh, offsets, strict=True):
                 item.blob, item.offset = len(self.blobs) - 1, offset
             self._count(len(fresh), size_bytes)
         for group in open_groups:
             blobs = sorted({item.blob for item in group.items})
-            group.settle(blobs, [item.offset for item in group.items], self.limits)
+            group.settle(blobs, [item.offset for item in group.items], limits=self.limits)
 
     def into_envelope(self, singles: Sequence[Placed], groups: Sequence[Group]) -> Inline:
         """One payload of these tensors; the same object whenever the same tensors come together again."""
@@ -128,13 +128,13 @@ class Shelf:
         if inline is None:
             _, order, offsets = _arrange(items)
             payload = b"".join(piece.data for piece in _pieces(order))
-            inline = self.inlines[key] = Inline(items, offsets, payload)
+            inline = self.inlines[key] = Inline(items, offsets, payload=payload)
             self._count(len(items), len(payload))
             begin = len(singles)
             for index, group in enumerate(groups):
                 end = begin + len(group.items)
                 inline.groups[index] = Group(group.names, group.items)
-                inline.groups[index].settle([INLINE], offsets[begin:end], self.limits)
+                inline.groups[index].settle([INLINE], offsets[begin:end], limits=self.limits)
                 begin = end
         return inline
 

@@ -41,7 +41,7 @@ class Source:
         self._unclaimed = view.nbytes
 
     @classmethod
-    def of_blob(cls, blob: Blob, arrays: Ownership, allocate: Allocate) -> Source:
+    def of_blob(cls, blob: Blob, arrays: Ownership, *, allocate: Allocate) -> Source:
         """A blob.
 
         Raises:
@@ -64,7 +64,7 @@ class Source:
         )
 
     @classmethod
-    def of_bytes(cls, envelope: bytes, begin: int, arrays: Ownership, allocate: Allocate) -> Source:
+    def of_bytes(cls, envelope: bytes, begin: int, *, arrays: Ownership, allocate: Allocate) -> Source:
         """The payload of an envelope; too small to be worth anything but a copy where it must be writable."""
         view = np.frombuffer(envelope, np.uint8)[begin:]
 
@@ -93,7 +93,7 @@ class Source:
         if self._unclaimed < 0:
             raise DecodeError("the tensors have more bytes than the blob they lie in")
 
-    def check(self, region: str, begin: int, end: int) -> None:
+    def check(self, region: str, begin: int, *, end: int) -> None:
         """Refuse a tensor that does not lie in the region of its dtype.
 
         Args:

@@ -97,7 +97,7 @@ class Walk:
             self.cut = next((index for index, one in enumerate(ids) if one in ids[:index]), None)
             raise Refusal("it is nested too deeply" if self.cut is None else "it contains itself")
 
-    def single(self, value: Value, words: list[Json], describe: Callable[[Value], Placed]) -> Placed:
+    def single(self, value: Value, words: list[Json], *, describe: Callable[[Value], Placed]) -> Placed:
         """Note a tensor; its place will be appended to `words`."""
         item = self._item(value, self._key(value), describe)
         self.singles.append(item)
@@ -153,17 +153,17 @@ Write = Callable[[Walk, Value, int], Json]
 
 def _describe(value: Value) -> Placed:
     if isinstance(value, np.ndarray):
-        return Placed(value, kind_of_array(value), value.shape, value.nbytes)
-    return Placed(value, kind_of_tensor(value), value.shape, value.numel() * value.element_size())
+        return Placed(value, kind_of_array(value), shape=value.shape, size_bytes=value.nbytes)
+    return Placed(value, kind_of_tensor(value), shape=value.shape, size_bytes=value.numel() * value.element_size())
 
 
 def _describe_bytes(value: bytes) -> Placed:
-    return Placed(value, LONG_BYTES, (len(value),), len(value))
+    return Placed(value, LONG_BYTES, shape=(len(value),), size_bytes=len(value))
 
 
 def _tensor(walk: Walk, value: Value, depth: int) -> Json:
     words: list[Json] = []
-    item = walk.single(value, words, _describe)
+    item = walk.single(value, words, describe=_describe)
     words += (item.kind.name, item.shape)
     return {"~t": words}
 
@@ -207,7 +207,7 @@ def _bytes(walk: Walk, value: bytes | bytearray, depth: int) -> Json:
     if len(value) <= SHORT_BYTES:
         return {tag: binascii.b2a_base64(value, newline=False).decode()}
     words: list[Json] = [len(value)]
-    walk.single(value, words, _describe_bytes)
+    walk.single(value, words, describe=_describe_bytes)
     return {tag: words}
 
 

@@ -58,7 +58,7 @@ class TableCache:
         self.num_parsed = 0
         """How many tables were read from bytes so far."""
 
-    def find(self, digest: str, tables: Mapping[str, bytes], limits: Limits) -> Table:
+    def find(self, digest: str, tables: Mapping[str, bytes], *, limits: Limits) -> Table:
         """The table of that digest: kept, or else among these bytes.
 
         Raises:

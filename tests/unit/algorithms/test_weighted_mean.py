@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.algorithms import weighted_mean as module
 from hansa.algorithms.fold import Fold
-from hansa.algorithms.weighted_mean import Term, WeightedMean, weighted_mean
+from hansa.algorithms.weighted_mean import PIECE, Term, WeightedMean, weighted_mean
 from hansa.errors import RuleError
 
 Contributions = dict[str, tuple[dict[str, Any], float]]
@@ -171,12 +170,18 @@ def test_results_survive_the_next_fold() -> None:
     assert first.tolist() == [1.0] * 5
 
 
-def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_do_not_show() -> None:
+    # Two sites: one product is stored, the other is added piece by piece; here three and a bit of them.
     random = np.random.default_rng(0)
-    contributions = {s: ({"x": random.normal(size=1000).astype(np.float32)}, float(ord(s))) for s in "abcde"}
-    whole = digest(weighted_mean(contributions))
-    monkeypatch.setattr(module, "PIECE", 7)
-    assert digest(weighted_mean(contributions)) == whole
+    a, b = (random.normal(size=3 * PIECE + 7).astype(np.float32) for _ in range(2))
+    mean = weighted_mean({"a": ({"x": a}, 0.3), "b": ({"x": b}, 0.7)})["x"]
+    whole = (a * np.float32(0.3) + b * np.float32(0.7)) / np.float32(1.0)
+    assert mean.tobytes() == whole.tobytes()
+
+
+def test_a_true_division_ends_it() -> None:
+    # 49 * (1 / 49) is the double below 1.
+    assert weighted_mean({"a": ({"x": np.ones(1)}, 49)})["x"].tolist() == [1.0]
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class DXOAggregator(FLComponent):
             True if it counts; else False, with one warning in the log and the reason under `RoundKey.REFUSAL`.
         """
         try:
-            contribution = self.examine(dxo, contributor_name, contribution_round, fl_ctx)
+            contribution = self.examine(dxo, fl_ctx, site=contributor_name, contribution_round=contribution_round)
         except RuleError as error:
             return refuse(self, error.reason, contributor_name, fl_ctx)
         self.count(contribution, fl_ctx)
@@ -115,9 +115,10 @@ class DXOAggregator(FLComponent):
     def examine(
         self,
         dxo: DXO,
-        contributor_name: str,
-        contribution_round: Any,  # Any: whatever the workflow counts with
         fl_ctx: FLContext,
+        *,
+        site: str,
+        contribution_round: Any,  # Any: whatever the workflow counts with
     ) -> Contribution:
         """Check a DXO and change nothing, so that several can be counted together or not at all.
 
@@ -134,12 +135,12 @@ class DXOAggregator(FLComponent):
         current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         if contribution_round != current_round:
             raise RuleError(f"it is for round {contribution_round}, this is round {current_round}")
-        if self.aggregation_helper.has(contributor_name):
+        if self.aggregation_helper.has(site):
             raise RuleError(f"a second contribution to round {current_round}")
-        steps, weight = self._weigh(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND), contributor_name, fl_ctx)
+        steps, weight = self._weigh(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND), site, fl_ctx)
         data = self.aggregation_helper.included(dxo.data)
         values = check_values(data, self._expected(fl_ctx), weight=weight)
-        return Contribution(contributor_name, contribution_round, values, weight, steps)
+        return Contribution(site, contribution_round, values, weight, steps)
 
     def count(self, contribution: Contribution, fl_ctx: FLContext) -> None:
         """Add what `examine` returned to the sum."""

@@ -123,11 +123,12 @@ class MeanAggregator(Aggregator):
         for key, aggregator in self.dxo_aggregators.items():
             part = dxo if key == _SINGLE else _part(dxo, key)
             try:
-                examined.append((aggregator, aggregator.examine(part, site, contribution_round, fl_ctx)))
+                contribution = aggregator.examine(part, fl_ctx, site=site, contribution_round=contribution_round)
             except RuleError as error:
                 if key == _SINGLE:
                     raise
                 raise RuleError(f"in '{key}': {error.reason}") from error
+            examined.append((aggregator, contribution))
         return examined
 
 

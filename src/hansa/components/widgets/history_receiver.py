@@ -52,7 +52,7 @@ class HistoryReceiver(AnalyticsReceiver):
         # The event of a site has a context of its own, without the round; the workflow has told us which it is.
         round_number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND, self._round)
         for name, value in _numbers(record):
-            self._history.scalar(round_number, site, name, value, step)
+            self._history.scalar(round_number, site, name=name, value=value, step=step)
 
     def finalize(self, fl_ctx: FLContext) -> None:
         """Nothing is held here."""

@@ -82,7 +82,7 @@ class Intake:
                 return None
             reason = f"late, came in round {tally.number}: {refusal}"
             if self._history is not None:
-                self._history.result_refused(int(own_round), site, reason)
+                self._history.result_refused(int(own_round), site, reason=reason)
             return f"result of round {own_round}: {reason}"
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:

@@ -37,16 +37,16 @@ class RoundTally:
         """A result is part of the aggregate."""
         self.num_counted += 1
         if self._history is not None:
-            self._history.result_counted(self.number, site, num_steps(result))
+            self._history.result_counted(self.number, site, weight=num_steps(result))
             metric = initial_metric(result)
             if metric is not None:
-                self._history.scalar(self.number, site, MetaKey.INITIAL_METRICS, metric)
+                self._history.scalar(self.number, site, name=MetaKey.INITIAL_METRICS, value=metric)
 
     def refused(self, site: str, reason: str) -> None:
         """A result is not part of the aggregate."""
         self._refused.append((site, reason))
         if self._history is not None:
-            self._history.result_refused(self.number, site, reason)
+            self._history.result_refused(self.number, site, reason=reason)
 
     def closed(self) -> None:
         """The round's model is committed."""

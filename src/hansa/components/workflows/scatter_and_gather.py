@@ -26,6 +26,10 @@ from hansa.components.workflows.round_tally import RoundTally
 from hansa.components.workflows.targets import live_sites
 from hansa.errors import ConfigError
 
+# The words of the widget that collects statistics, as the Controller knows them.
+_GET_STATS = "info_collector.get_stats"
+_STATS_COLLECTOR = "info_collector.stats_collector"
+
 
 class ScatterAndGather(Controller):
     """FedAvg's loop (McMahan et al. 2017, arXiv:1602.05629), with the mathematics in the aggregator.
@@ -122,6 +126,15 @@ class ScatterAndGather(Controller):
         """Go on where `state` was taken."""
         self._next_round = int(state["next_round"])
 
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Tell who collects statistics how far the training is."""
+        super().handle_event(event_type, fl_ctx)
+        if event_type == _GET_STATS:
+            collector = fl_ctx.get_prop(_STATS_COLLECTOR)
+            if collector is not None:
+                info = {"phase": self._phase, "current_round": self._current_round, "num_rounds": self._num_rounds}
+                collector.add_info(group_name=self._name, info=info)
+
     # -- the workflow ------------------------------------------------------------------------------------------
 
     def start_controller(self, fl_ctx: FLContext) -> None:
@@ -189,7 +202,9 @@ class ScatterAndGather(Controller):
             return False
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
         self._next_round = number + 1
-        self.commit(fl_ctx, self.state())
+        version = self.commit(fl_ctx, self.state())
+        if version is not None:
+            fl_ctx.set_prop(RoundKey.MODEL_VERSION, version, private=True, sticky=True)
         tally.closed()
         self.log_info(fl_ctx, f"round {number} finished: {tally.num_counted} results counted")
         return True

@@ -1,0 +1,62 @@
+"""Writing files beside the round: one thread, the newest version of each file, and always the last."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from hansa.runtime import user_code
+
+
+class LaterWriter:
+    """Runs writes on a thread of its own, started with the first write and joined by `close`.
+
+    Args:
+        on_failure: Called on the writing thread with what was to be written and what went wrong.
+    """
+
+    def __init__(self, on_failure: Callable[[str, user_code.Failure], None]) -> None:
+        self._on_failure = on_failure
+        self._waiting: dict[str, Callable[[], None]] = {}
+        self._changed = threading.Condition()
+        self._busy = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def write_later(self, key: str, write: Callable[[], None]) -> None:
+        """See `hansa.apis.engine.OffersWriter`."""
+        with self._changed:
+            self._waiting[key] = write
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hansa-writer", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def finish_writes(self) -> None:
+        """Return when everything handed over so far is written."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting and not self._busy)
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                key = next(iter(self._waiting))
+                write = self._waiting.pop(key)
+                self._busy = True
+            outcome = user_code.call(write)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+            if isinstance(outcome, user_code.Failure):
+                self._on_failure(key, outcome)
