@@ -574,7 +574,7 @@ def test_an_abort_from_another_thread_stops_workflow_and_task(tmp_path: Path) ->
     with pytest.raises(RunAborted, match="aborted by the caller") as caught:
         simulate(averaging(executor(work), rounds=5), 3, home=tmp_path, abort_signal=signal)
     other.join()
-    assert codes == [True, True]  # one site was at work, and no other began
+    assert codes == [True, True]  # one site was at work, and no other began after it
     assert Run.load(str(caught.value.folder)).status is RunStatus.ABORTED
 
 

@@ -18,17 +18,27 @@ _STYLE = {RunStatus.COMPLETED: "green", RunStatus.FAILED: "red", RunStatus.ABORT
 def print_runs(runs: Sequence[Run]) -> None:
     """A table of runs."""
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "status", "sites", "rounds", "refused", "metric", "seconds"):
-        table.add_column(column, justify="left" if column in ("run", "status", "metric") else "right", no_wrap=True)
+    needed = {"run": max(len(run.id) for run in runs), "status": max(len(run.status.value) for run in runs)}
+    for column in ("run", "status", "sites", "rounds", "refused", "seconds", "metric"):
+        # a name that is cut off cannot be typed again, so the metric gives way first
+        table.add_column(
+            column,
+            justify="left" if column in ("run", "status", "metric") else "right",
+            no_wrap=True,
+            min_width=needed.get(column, 0 if column == "metric" else len(column)),
+        )
     for run in runs:
         facts = run.summary()
-        metric = next((f"{name} {value:.4f}" for name, value in facts["metrics"].items()), "")
+        metric = ", ".join(f"{name} {value:.4f}" for name, value in sorted(facts["metrics"].items(), reverse=True))
         status = f"[{_STYLE.get(run.status, 'default')}]{run.status.value}[/]"
         sites = str(len(facts["sites"] or ()))
         table.add_row(
-            run.id, status, sites, str(facts["rounds"]), str(facts["refused"]), metric, f"{facts['seconds']:.2f}"
+            run.id, status, sites, str(facts["rounds"]), str(facts["refused"]), f"{facts['seconds']:.2f}", metric
         )
-    Console(width=None).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:  # for a pipe there is no edge to cut at
+        console = Console(highlight=False, width=240)
+    console.print(table)
 
 
 def print_run(run: Run) -> None:

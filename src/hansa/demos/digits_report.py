@@ -161,7 +161,8 @@ def _draw_split(axes: Axes, report: Report) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("training images")
     axes.set_title(f"Who has which digits (Dirichlet {ALPHA}, seed {report.seeds[0]})", fontsize="medium")
-    axes.legend(ncols=5, fontsize="x-small", frameon=False, loc="lower right", title="digit", title_fontsize="x-small")
+    axes.legend(ncols=10, fontsize="x-small", frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.12),
+                handlelength=0.9, handletextpad=0.3, columnspacing=0.7)  # fmt: skip
 
 
 def _draw_rounds(axes: Axes, report: Report) -> None:

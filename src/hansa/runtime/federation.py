@@ -112,7 +112,7 @@ class Federation:
 
     def _execute(self, client: Client, assignment: Assignment) -> None:
         site = self._sites[client.name]
-        if not site.alive:
+        if not site.alive or self._server.abort_signal.triggered:
             return
         with self._phases.of("sites"):
             message = site.run_task(assignment.name, assignment.message)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hansa.apis.client import Client
-from hansa.apis.controller_spec import Task, TaskCompletionStatus
-from hansa.apis.engine import RoundKey
+from hansa.apis.controller_spec import TaskCompletionStatus
+from hansa.apis.engine import RoundKey, Stateful
 from hansa.apis.event_type import EventType
 from hansa.apis.filter import Filter
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
@@ -25,7 +25,8 @@ from hansa.runtime.filter_chain import copy_structure, run_chain, writes_input
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
-from hansa.wire.codec import Encoder, Message, decode
+from hansa.runtime.standing import StandingTasks
+from hansa.wire.codec import Message, decode, to_bytes
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,12 @@ class ServerSide:
         self.abort_signal = abort
         self.outcome = Outcome()
         self.num_commits = 0
+        self.last_commit = b""
         self._settings = settings
         self._app = app
         self.outbox = outbox
         self._current: _Workflow | None = None
-        self._postings = _Postings()
+        self._standing = StandingTasks()
         self._logger = logging.getLogger("hansa.server")
         engine.on_commit = self._commit
         engine.on_stop = lambda: self.stop("a component asked the run to stop")
@@ -173,6 +175,9 @@ class ServerSide:
         return True
 
     def _commit(self, workflow_state: Mapping[str, Any]) -> int:  # Any: a workflow's own affair
+        """Keep the progress in memory, as bytes: what cannot be encoded is found here and not after a crash."""
+        states = {name: part.state() for name, part in self._app.components.items() if isinstance(part, Stateful)}
+        self.last_commit = to_bytes({"workflow": dict(workflow_state), "components": states})
         self.num_commits += 1
         return self.num_commits
 
@@ -213,7 +218,7 @@ class ServerSide:
 
     def _assign(self, current: _Workflow, offer: tuple[str, str, Shareable], fl_ctx: FLContext) -> Assignment | None:
         name, task_id, data = offer
-        encoder = self._postings.encoder_for(current.responder, task_id)
+        encoder = self._standing.encoder_for(current.responder, task_id)
         filtered = self._filter_data(self._app.task_data_filters.get(name, ()), data, fl_ctx)
         if isinstance(filtered, user_code.Failure):
             self._settings.on_failure(user_code.Mishap("server", f"task {name}"), filtered)
@@ -311,34 +316,11 @@ class ServerSide:
 
     def release_finished(self) -> None:
         """Let go of the tensors of tasks that are over; their arrays may be written again."""
-        self._postings.release_finished()
+        self._standing.release_finished()
 
     def handler_failed(self, where: str, failure: user_code.Failure) -> None:
         """A handler raised: the event goes on, the failure is kept."""
         self._settings.on_failure(user_code.Mishap("server", where), failure)
-
-
-class _Postings:
-    """One encoder per standing task, so that its body is encoded once whatever the number of sites."""
-
-    def __init__(self) -> None:
-        self._encoders: list[tuple[Task, Encoder]] = []
-
-    def encoder_for(self, responder: Responder, task_id: str) -> Encoder:
-        find = getattr(responder, "task_of", None)
-        task = find(task_id) if find is not None else None
-        if not isinstance(task, Task):
-            return Encoder()
-        for standing, encoder in self._encoders:
-            if standing is task:
-                return encoder
-        encoder = Encoder()
-        self._encoders.append((task, encoder))
-        return encoder
-
-    def release_finished(self) -> None:
-        if any(task.completion_status is not None for task, _ in self._encoders):
-            self._encoders = [(t, e) for t, e in self._encoders if t.completion_status is None]
 
 
 def _set_task_props(fl_ctx: FLContext, name: str, task_id: str) -> None:

@@ -111,6 +111,9 @@ class SiteSide:
         self._in_task = True
         try:
             with self.engine.new_context() as fl_ctx:
+                run_abort = fl_ctx.get_run_abort_signal()
+                if run_abort is not None and run_abort.triggered:  # just before there was a task to stop
+                    self._abort.trigger("abort")
                 packed = self._run_in_context(task, fl_ctx)
         finally:
             self._in_task = False

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,6 +40,7 @@ from hansa.runtime.server_side import ServerSettings, ServerSide
 from hansa.runtime.site_side import SiteSettings, SiteSide
 
 _logger = logging.getLogger("hansa.run")
+_building: ContextVar[bool] = ContextVar("building", default=False)
 
 
 class Stage:
@@ -75,9 +77,19 @@ class Stage:
         self.sites: dict[str, SiteSide] = {}
 
     def __enter__(self) -> Self:
-        with ExitStack() as cleanup:
-            self._build(cleanup)
-            self._cleanup = cleanup.pop_all()
+        if _building.get():
+            raise ConfigError(
+                "simulate() was called while a job's own code was being imported; put the call in your script under "
+                "if __name__ == '__main__':",
+                file=self._job.name,
+            )
+        token = _building.set(True)
+        try:
+            with ExitStack() as cleanup:
+                self._build(cleanup)
+                self._cleanup = cleanup.pop_all()
+        finally:
+            _building.reset(token)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -87,6 +87,22 @@ def test_a_result_timeout_passes_it_on_and_what_comes_then_is_late(drill: Drill)
     assert drill.done == ["train:ok"]
 
 
+def test_an_answer_after_the_result_timeout_does_not_open_the_window_anew(drill: Drill) -> None:
+    drill.workflow.relay(
+        drill.task(),
+        drill.ctx,
+        targets=["a", "b", "c"],
+        task_assignment_timeout=4,
+        task_result_timeout=5,
+        dynamic_targets=False,
+    )
+    held = drill.ask("a")
+    drill.waiter.advance(8.0)
+    drill.answer("a", held)  # nobody has taken over, so it is not late; the window is open since 5 s
+    drill.waiter.advance(1.0)
+    assert drill.gets("c") == "train"  # 9 s: int(4 / 4) + 1 = 2 places
+
+
 def test_the_last_place_ends_it_when_its_result_timeout_passes(drill: Drill) -> None:
     drill.workflow.relay(drill.task(), drill.ctx, targets=["a"], task_result_timeout=5, dynamic_targets=False)
     drill.ask("a")
