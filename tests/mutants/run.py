@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,19 +37,29 @@ def plant(mutant: Mutant, copy: Path) -> None:
     file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
 
 
-def caught_by(mutant: Mutant, copy: Path) -> str | None:
-    """The first test that fails with the defect, or None."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *mutant.tests]
+def first_failure(name: str, tests: Sequence[str], copy: Path) -> str | None:
+    """The first test that fails in a copy of the repository, or None."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode == 0:
         return None
     if done.returncode != 1:  # a broken import or no test at all would prove nothing
-        raise SystemExit(
-            f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        raise SystemExit(f"{name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
     return failed[0].split(" - ")[0] if failed else "a test"
+
+
+def tried(name: str, tests: Sequence[str], mutant: Mutant | None) -> str | None:
+    """The first test that fails in a fresh copy, with the defect planted if there is one."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for part in ("src", "tests"):
+            shutil.copytree(REPOSITORY / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(REPOSITORY / "pyproject.toml", copy)
+        if mutant is not None:
+            plant(mutant, copy)
+        return first_failure(name, tests, copy)
 
 
 def main() -> None:
@@ -56,15 +67,12 @@ def main() -> None:
     from defects import DEFECTS
 
     wanted = [m for m in DEFECTS if not sys.argv[1:] or m.name in sys.argv[1:]]
+    sound = tried("without a defect", sorted({test for mutant in wanted for test in mutant.tests}), None)
+    if sound:
+        raise SystemExit(f"the tests fail without a defect: {sound}")
     survivors = []
     for mutant in wanted:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder)
-            for part in ("src", "tests"):
-                shutil.copytree(REPOSITORY / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(REPOSITORY / "pyproject.toml", copy)
-            plant(mutant, copy)
-            caught = caught_by(mutant, copy)
+        caught = tried(mutant.name, mutant.tests, mutant)
         print(f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name:32}  {caught or ''}", flush=True)
         if not caught:
             survivors.append(mutant.name)

@@ -54,6 +54,12 @@ def make_job(
         part = part if isinstance(part, Component) else Component(part)
         return {"id": part.label, **as_config(part, name_class, Place())}
 
+    def configs(parts: Sequence[Part]) -> list[dict[str, Any]]:
+        made = [config(part) for part in parts]
+        names = [part["id"] for part in made]
+        return [{**part, "id": name if name not in names[:n] else f"{name}-{n}"}
+                for n, (part, name) in enumerate(zip(made, names, strict=True))]  # fmt: skip
+
     def side(parts: Sequence[Part], name: str) -> dict[str, Any]:
         result: dict[str, Any] = {"format_version": 2}
         for kind in ("data", "result"):
@@ -61,10 +67,10 @@ def make_job(
             if chain:
                 entry = {"tasks": ["train"], "filters": [config(part) for part in chain]}
                 result[f"task_{kind}_filters"] = [entry]
-        result["components"] = [config(part) for part in parts]
+        result["components"] = configs(parts)
         return result
 
-    server_config = {**side(server, "server"), "workflows": [config(part) for part in workflows]}
+    server_config = {**side(server, "server"), "workflows": configs(workflows)}
     client_config = {**side(client, "client"), "executors": [{"tasks": ["train"], "executor": config(executor)}]}
     return Job("scenario", {"app": App(server=server_config, client=client_config)}, classes=classes)
 

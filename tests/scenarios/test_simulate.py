@@ -36,7 +36,7 @@ from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from hansa.apis.event_type import EventType
 from hansa.apis.fl_constant import EventScope, FLContextKey, ReservedKey, ReturnCode
 from hansa.apis.fl_context import FLContext
-from hansa.apis.shareable import ReservedHeaderKey, Shareable
+from hansa.apis.shareable import Shareable
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, RunAborted, RunError
 from hansa.jobs import Component, Job
@@ -133,6 +133,8 @@ def test_the_order_of_a_run(tmp_path: Path) -> None:
     assert at_site == [
         EventType.ABOUT_TO_START_RUN,
         EventType.START_RUN,
+        EventType.BEFORE_PULL_TASK,
+        EventType.AFTER_PULL_TASK,
         EventType.BEFORE_TASK_DATA_FILTER,
         "data filter",
         EventType.AFTER_TASK_DATA_FILTER,
@@ -269,7 +271,7 @@ def test_a_tensor_is_copied_once_on_its_way_to_an_executor_and_not_at_all_for_on
 
     def work(data: Shareable, ctx: FLContext, signal: Signal) -> Shareable:
         writable.append(from_shareable(data).data["w"].flags.writeable)
-        return hansa_reply()
+        return Shareable()
 
     part = executor(work, writes_input=writes_input)
     job = make_job([flow(lambda c, s, ctx: ask(c, ctx, weights(**BIG)))], part)
@@ -277,10 +279,6 @@ def test_a_tensor_is_copied_once_on_its_way_to_an_executor_and_not_at_all_for_on
     assert counts.tensors_encoded == 2
     assert counts.copies == expected  # one blob, copied for each of three sites, or read where it lies
     assert writable == [writes_input] * 3
-
-
-def hansa_reply() -> Shareable:
-    return Shareable()
 
 
 def test_no_thread_is_started_during_the_rounds(tmp_path: Path) -> None:
@@ -665,4 +663,3 @@ def test_clients_are_a_new_list_each_time(tmp_path: Path) -> None:
     assert [type(client) for client in known] == [Client]
     assert unknown == ["nobody"]
     assert nothing is None
-    assert ReservedHeaderKey.HEADERS == "__headers__"

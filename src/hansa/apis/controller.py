@@ -56,6 +56,8 @@ class Controller(Responder, ControllerSpec, ABC):
         task_check_period: The patience of the board, in seconds: see `TaskBoard`. Nothing polls at this rate.
     """
 
+    hears = frozenset((_GET_STATS,))
+
     def __init__(self, task_check_period: float = 0.5) -> None:
         super().__init__()
         self._task_check_period = task_check_period

@@ -19,7 +19,17 @@ class FLComponent:
 
     A subclass calls `super().__init__()` and may overwrite `_name` and `logger` afterwards. Where the context has no
     engine, firing logs an error line and does nothing else, so components also work outside a run.
+
+    Attributes:
+        hears: The local events that `handle_event` of this very class cares for, so that the others cost nothing; may
+            be a property. None: all. Federated events reach every component. A subclass that has a `handle_event` of
+            its own and says nothing hears all.
     """
+
+    @property
+    def hears(self) -> frozenset[str] | None:
+        """See the class."""
+        return None
 
     def __init__(self) -> None:
         self._name = type(self).__name__

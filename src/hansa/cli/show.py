@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -81,14 +81,27 @@ def _rounds_table(run: Run) -> Table:
 
 
 def _print_refusals(console: Console, run: Run) -> None:
-    counts = Counter((s, reason) for r in run.history.rounds for s, reasons in r.refused.items() for reason in reasons)
-    for (site, reason), times in counts.most_common(_MAX_PROBLEMS):
-        console.print(f"refused: {site}: {reason} ({times} times)", style="yellow", markup=False)
+    reasons = (
+        f"refused: {site}: {reason}"
+        for record in run.history.rounds
+        for site, given in record.refused.items()
+        for reason in given
+    )
+    _print_counted(console, reasons)
 
 
 def _print_problems(console: Console, run: Run) -> None:
-    for problem, times in Counter(map(str, run.problems)).most_common(_MAX_PROBLEMS):
-        console.print(f"problem: {problem} ({times} times)", style="yellow", markup=False)
+    refused = " ".join(reason for r in run.history.rounds for given in r.refused.values() for reason in given)
+    # what a refusal names already need not be said twice
+    _print_counted(console, (f"problem: {p}" for p in run.problems if p.cause not in refused))
+
+
+def _print_counted(console: Console, lines: Iterable[str]) -> None:
+    counts = Counter(lines)
+    for line, times in counts.most_common(_MAX_PROBLEMS):
+        console.print(line if times == 1 else f"{line} ({times} times)", style="yellow", markup=False, soft_wrap=True)
+    if len(counts) > _MAX_PROBLEMS:
+        console.print(f"... and {len(counts) - _MAX_PROBLEMS} more, see the run's folder", style="yellow")
 
 
 def _times(run: Run) -> str:

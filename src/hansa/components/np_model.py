@@ -41,6 +41,8 @@ class NPModelPersistor(ModelPersistor):
         best_file_name: Where the best model is saved.
     """
 
+    hears = frozenset((AppEventType.GLOBAL_BEST_MODEL_AVAILABLE,))
+
     def __init__(
         self,
         source: str = "",

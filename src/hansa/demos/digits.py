@@ -121,6 +121,8 @@ class GlobalTest(FLComponent):
         num_sites: How many sites share the data.
     """
 
+    hears = frozenset((AppEventType.ROUND_DONE,))
+
     def __init__(self, seed: int = 0, num_sites: int = NUM_SITES) -> None:
         super().__init__()
         self._seed = seed

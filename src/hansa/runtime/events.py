@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from hansa.apis.fl_component import FLComponent
-from hansa.apis.fl_constant import FLContextKey
+from hansa.apis.fl_constant import EventScope, FLContextKey
 from hansa.apis.fl_context import FLContext
 from hansa.runtime import user_code
 
@@ -16,11 +16,14 @@ MAX_DEPTH = 20
 
 _logger = logging.getLogger("hansa.events")
 
+_Listener = tuple[FLComponent, Callable[[str, FLContext], None]]
+
 
 class EventFirer:
     """Fires events to handlers.
 
-    Components that do not override `handle_event` cost nothing.
+    A local event that nobody hears (see `FLComponent.hears`) costs nothing and leaves the context as it is; most of
+    those that the runtime fires are such.
 
     Args:
         handlers: In the order in which they are told.
@@ -32,15 +35,29 @@ class EventFirer:
         handlers: Sequence[FLComponent],
         on_failure: Callable[[str, user_code.Failure], None],
     ) -> None:
-        self._listeners = [
+        self._listeners: list[_Listener] = [
             (h, h.handle_event) for h in handlers if type(h).handle_event is not FLComponent.handle_event
         ]
+        self._hearers: dict[str, list[_Listener]] = {}  # by local event, filled as they come up
         self._on_failure = on_failure
         self._depth = _Depth()
         self._num_fired = 0
 
+    def hearers(self, event_type: str) -> list[_Listener]:
+        """Who hears local events of this type, in their order."""
+        found = self._hearers.get(event_type)
+        if found is None:
+            found = [each for each in self._listeners if _hears(each[0], event_type)]
+            self._hearers[event_type] = found
+        return found
+
     def fire(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Tell every listener; what one raises is kept and reported, and the next one is told."""
+        """Tell all who hear the event; what one raises is kept and reported, and the next one is told."""
+        listeners = self._listeners
+        if fl_ctx.get_prop(FLContextKey.EVENT_SCOPE) != EventScope.FEDERATION:
+            listeners = self.hearers(event_type)
+            if not listeners:
+                return
         depth = self._depth.value
         if depth >= MAX_DEPTH:
             _logger.error("event %s dropped: fired %d handlers deep", event_type, depth)
@@ -50,7 +67,7 @@ class EventFirer:
         fl_ctx.set_prop(FLContextKey.EVENT_ID, event_type, private=True, sticky=False)
         facts = [fl_ctx.get_prop(key) for key in _FACTS]
         fired = self._num_fired
-        for listener, tell in self._listeners:
+        for listener, tell in listeners:
             if self._num_fired != fired:  # somebody fired meanwhile, perhaps on this context
                 fired = self._num_fired
                 _put_back(fl_ctx, facts)
@@ -64,6 +81,16 @@ class EventFirer:
 
 
 _FACTS = (FLContextKey.EVENT_ID, FLContextKey.EVENT_DATA, FLContextKey.EVENT_ORIGIN, FLContextKey.EVENT_SCOPE)
+
+
+def _hears(component: FLComponent, event_type: str) -> bool:
+    # What a class says about a `handle_event` that a subclass has replaced holds no longer.
+    for cls in type(component).__mro__:
+        if "hears" in vars(cls):
+            return component.hears is None or event_type in component.hears
+        if "handle_event" in vars(cls):
+            return True
+    return True
 
 
 def _put_back(fl_ctx: FLContext, facts: list[object]) -> None:

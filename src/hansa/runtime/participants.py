@@ -72,6 +72,8 @@ class Place:
 class _Listener(FLComponent):
     """The runtime's own ear, after all of the job's: panics end what they should end."""
 
+    hears = frozenset((EventType.FATAL_SYSTEM_ERROR, EventType.FATAL_TASK_ERROR))
+
     def __init__(self, side: ServerSide | SiteSide) -> None:
         super().__init__()
         self._side = side

@@ -57,7 +57,7 @@ def simulate(
     began = time.perf_counter()
     loaded = job if isinstance(job, Job) else Job.load(Path(job))
     names = site_names(sites)
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"must be an integer >= 0, not {seed!r}", key="seed")
     folder = RunFolder.create(runs_home(home), loaded.name)
     with ExitStack() as cleanup:

@@ -132,6 +132,7 @@ class SiteSide:
     def _run_in_context(self, task: Shareable, fl_ctx: FLContext) -> Message:
         name = task.get_header(ReservedHeaderKey.TASK_NAME)
         task_id = task.get_header(ReservedHeaderKey.TASK_ID)
+        self.engine.fire_own(EventType.BEFORE_PULL_TASK, fl_ctx)
         peer = FLContext()
         peer.set_public_props(task.get_peer_props() or {})
         fl_ctx.set_peer_context(peer)
@@ -141,6 +142,7 @@ class SiteSide:
             (FLContextKey.TASK_DATA, task),
         ):
             fl_ctx.set_prop(key, value, private=True, sticky=False)
+        self.engine.fire_own(EventType.AFTER_PULL_TASK, fl_ctx)
         jar = dict(task.get_cookie_jar() or {})  # whatever the executor does to the one it sees
         reply = self._reply_to(name, task, fl_ctx)
         reply.set_header(ReservedHeaderKey.TASK_NAME, name)

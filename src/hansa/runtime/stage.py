@@ -113,10 +113,15 @@ class Stage:
         self.server.end()
         self.run.history.finish()
         self._writer.finish_writes()
+        kept = user_code.call(self._keep_model)  # whatever a workflow calls a model, the run is over and well
+        if isinstance(kept, user_code.Failure):
+            self.failed(user_code.Mishap(SERVER, "global model"), kept)
+
+    def _keep_model(self) -> None:
         model = self._global_model()
-        self.run._model = model
         if model:
             tensors.write(self._folder.path / MODEL, model)
+        self.run._model = model
 
     def write_record(self) -> None:
         """Write the run's record as it stands."""

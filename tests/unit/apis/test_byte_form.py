@@ -27,7 +27,7 @@ def hansas_own_codec_afterwards() -> Iterator[None]:
 
 def in_a_fresh_program(text: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=SRC)
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False, env=dict(os.environ, PYTHONPATH=SRC)
     )
     return done.stdout + done.stderr.strip().rpartition("\n")[2]
 

@@ -36,8 +36,8 @@ class Engine:
     """An engine that fires to the given components."""
 
     def __init__(self, *components: FLComponent) -> None:
-        self.failures: list[tuple[FLComponent, str, Failure]] = []
-        self.firer = EventFirer(components, lambda *failure: self.failures.append(failure))
+        self.failures: list[tuple[str, Failure]] = []
+        self.firer = EventFirer(components, lambda where, failure: self.failures.append((where, failure)))
         self.manager = FLContextManager(self, "site-1", 1, {}, {})
 
     def fire_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -108,13 +108,11 @@ def test_a_handler_that_raises_is_reported_and_the_next_is_told(error: BaseExcep
     def bad(event: str, fl_ctx: FLContext) -> None:
         raise error
 
-    culprit = Hears(bad)
-    engine = Engine(culprit, Hears(lambda event, _: told.append(event)))
+    engine = Engine(Hears(bad), Hears(lambda event, _: told.append(event)))
     engine.fire_event("x", engine.new_context())
     assert told == ["x"]
-    [(component, event, failure)] = engine.failures
-    assert component is culprit
-    assert event == "x"
+    [(where, failure)] = engine.failures
+    assert where == "Hears.handle_event(x)"
     assert failure.error is error
     assert "test_events.py:" in failure.cause
 
@@ -159,3 +157,46 @@ def test_the_depth_is_put_back_when_a_handler_raises() -> None:
     for _ in range(30):
         engine.fire_event("x", fl_ctx)
     assert len(told) == 30
+
+
+class HearsX(Hears):
+    """Says which events it wants."""
+
+    hears = frozenset({"x"})
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        super().handle_event(event_type, fl_ctx)
+
+
+class HearsAll(HearsX):
+    """Says nothing of its own, but has a handle_event of its own."""
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        super().handle_event(event_type, fl_ctx)
+
+
+def test_a_component_may_say_which_events_it_hears() -> None:
+    told: list[str] = []
+    engine = Engine(
+        HearsX(lambda event, _: told.append(f"first {event}")), HearsAll(lambda event, _: told.append(f"last {event}"))
+    )
+    for event in ("x", "y"):
+        engine.fire_event(event, engine.new_context())
+    assert told == ["first x", "last x", "last y"]
+
+
+def test_a_federated_event_reaches_everybody() -> None:
+    told: list[str] = []
+    engine = Engine(HearsX(lambda event, _: told.append(event)))
+    fl_ctx = engine.new_context()
+    fl_ctx.set_prop(FLContextKey.EVENT_SCOPE, EventScope.FEDERATION, private=True, sticky=False)
+    engine.fire_event("fed.y", fl_ctx)
+    assert told == ["fed.y"]
+
+
+def test_an_event_that_nobody_hears_leaves_the_context_as_it_is() -> None:
+    engine = Engine(HearsX(lambda event, _: None))
+    fl_ctx = engine.new_context()
+    before = fl_ctx.get_all_details()
+    engine.fire_event("y", fl_ctx)
+    assert fl_ctx.get_all_details() == before

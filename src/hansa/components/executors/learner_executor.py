@@ -32,6 +32,8 @@ class LearnerExecutor(Executor):
         validate_task: The task that measures a model.
     """
 
+    hears = frozenset((EventType.START_RUN, EventType.ABORT_TASK, EventType.END_RUN))
+
     learner: Learner | None
 
     def __init__(

@@ -39,6 +39,14 @@ class IntimeModelSelectionHandler(FLComponent):
     """
 
     reads_tensors = False
+    hears = frozenset(
+        (
+            EventType.START_RUN,
+            AppEventType.ROUND_STARTED,
+            AppEventType.BEFORE_CONTRIBUTION_ACCEPT,
+            AppEventType.BEFORE_AGGREGATION,
+        )
+    )
 
     def __init__(
         self,

@@ -32,6 +32,11 @@ class ConvertToFedEvent(Widget):
         self.events_to_convert = events_to_convert
         self.fed_event_prefix = fed_event_prefix
 
+    @property
+    def hears(self) -> frozenset[str]:
+        """The events to convert."""
+        return frozenset(self.events_to_convert)
+
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Fire the federated event."""
         if event_type not in self.events_to_convert:

@@ -27,6 +27,7 @@ class FedEventRunner(Widget):
     """
 
     reads_tensors = False
+    hears = frozenset((EventType.START_RUN, EventType.END_RUN))
 
     def __init__(self, topic: str = FED_EVENT_TOPIC) -> None:
         super().__init__()

@@ -30,6 +30,11 @@ class HistoryReceiver(AnalyticsReceiver):
         self._history: History | None = None
         self._round: int | None = None
 
+    @property
+    def hears(self) -> frozenset[str]:
+        """What any receiver hears, and the beginning of rounds."""
+        return super().hears | {AppEventType.ROUND_STARTED}
+
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Note the round, then as any receiver."""
         if event_type == AppEventType.ROUND_STARTED:

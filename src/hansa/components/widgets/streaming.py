@@ -69,6 +69,7 @@ class AnalyticsSender(Widget):
     """
 
     reads_tensors = False
+    hears = frozenset((EventType.START_RUN,))
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,6 +172,11 @@ class AnalyticsReceiver(Widget, ABC):
     @abstractmethod
     def finalize(self, fl_ctx: FLContext) -> None:
         """Let go of everything; called at END_RUN."""
+
+    @property
+    def hears(self) -> frozenset[str]:
+        """The beginning and end of the run, and the events that carry records."""
+        return frozenset((EventType.START_RUN, EventType.END_RUN, *self.events))
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Save records, from START_RUN to END_RUN."""

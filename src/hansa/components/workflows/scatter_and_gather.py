@@ -63,6 +63,8 @@ class ScatterAndGather(Controller):
         ValueError: A number is out of range.
     """
 
+    hears = frozenset((_GET_STATS,))
+
     aggregator: Aggregator
     persistor: LearnablePersistor
     shareable_gen: ShareableGenerator

@@ -1,0 +1,95 @@
+"""Defects worth planting: each is a mistake that somebody could make in good faith."""
+
+from __future__ import annotations
+
+from run import Mutant
+
+BOARD = ("tests/unit/apis",)
+RULE = ("tests/unit/algorithms", "tests/unit/components")
+WIRE = ("tests/unit/wire",)
+WHOLE = ("tests/scenarios",)
+
+DEFECTS = [
+    Mutant(
+        "double-count",
+        "components/aggregators/dxo_aggregator.py",
+        "if self.aggregation_helper.has(site):",
+        "if False:",
+        RULE,
+    ),
+    Mutant(
+        "fold-in-given-order",
+        "algorithms/fold.py",
+        "self._sites = sorted(set(targets))",
+        "self._sites = list(dict.fromkeys(targets))",
+        RULE,
+    ),
+    Mutant(
+        "skipped-round-check",
+        "components/aggregators/dxo_aggregator.py",
+        "if contribution_round != current_round:",
+        "if False:",
+        RULE,
+    ),
+    Mutant(
+        "lost-done-callback",
+        "apis/task_desk.py",
+        "if task.task_done_cb is not None:",
+        "if False:",
+        BOARD,
+    ),
+    Mutant(
+        "ends-one-answer-early",
+        "apis/bcast_manager.py",
+        "if len(answered_at) >= self.min_responses else None",
+        "if len(answered_at) >= self.min_responses - 1 and answered_at else None",
+        BOARD,
+    ),
+    Mutant(
+        "grace-forgotten",
+        "apis/bcast_manager.py",
+        "return since + self.wait_time_after_min_received + self.task_check_period",
+        "return since",
+        BOARD,
+    ),
+    Mutant(
+        "anybody-may-answer",
+        "apis/task_board.py",
+        "if part is None or part.client.name != event.client.name:",
+        "if part is None:",
+        BOARD,
+    ),
+    Mutant(
+        "same-key-for-every-posting",
+        "apis/task_board.py",
+        "posting = self._postings[task.name] = self._postings.get(task.name, 0) + 1",
+        "posting = 1",
+        (*BOARD, *WHOLE),
+    ),
+    Mutant("overlap-unchecked", "wire/decoder.py", "check_overlap(reader.places)", "pass", WIRE),
+    Mutant(
+        "filters-share-their-data",
+        "runtime/server_side.py",
+        "own = copy_structure(data, arrays=writes_input(filters))",
+        "own = data",
+        WHOLE,
+    ),
+    Mutant("encoded-for-every-site", "runtime/standing.py", "return entry.encoder", "return Encoder()", WHOLE),
+    Mutant(
+        "cookies-lost",
+        "runtime/site_side.py",
+        "        reply.set_cookie_jar(jar)\n        return self._send(reply, fl_ctx, jar)",
+        "        return self._send(reply, fl_ctx, jar)",
+        WHOLE,
+    ),
+    Mutant(
+        "unseeded-execution",
+        "runtime/site_side.py",
+        "seed_everything(task_seed(self._settings.seed, str(fl_ctx.get_prop(FLContextKey.TASK_ID))))",
+        "pass",
+        WHOLE,
+    ),
+    Mutant(
+        "event-facts-not-restored", "runtime/events.py", "_put_back(fl_ctx, facts)", "pass", ("tests/unit/runtime",)
+    ),
+]
