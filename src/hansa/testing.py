@@ -1,12 +1,38 @@
-"""What users and we test with: a clock that one holds in the hand, and engines that offer next to nothing."""
+"""What users and we test with.
+
+A clock that one holds in the hand, engines that offer next to nothing, and whole federations from objects.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
 
+from hansa.apis.client import Client
+from hansa.apis.controller import Controller
 from hansa.apis.engine import Waiter
+from hansa.apis.executor import Executor
+from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_context import FLContext, FLContextManager
+from hansa.apis.signal import Signal
+from hansa.jobs.build import Builder, ClientApp, ServerApp, ServerSettings
+from hansa.jobs.class_policy import ClassPolicy
+from hansa.runtime import server_side
+from hansa.runtime.engines import Services
+from hansa.runtime.event_loop import EventLoop
+from hansa.runtime.federation import Federation
+from hansa.runtime.history import RunHistory
+from hansa.runtime.later import LaterWriter
+from hansa.runtime.memory_link import MemoryLink
+from hansa.runtime.participants import SERVER, Place, RunParts, make_server, make_site
+from hansa.runtime.phases import Phases
+from hansa.runtime.seeding import server_randomness_untouched
+from hansa.runtime.site_side import SiteSettings, SiteSide
+from hansa.runtime.user_code import Failure, Mishap
 
 _Watch = tuple[Callable[[], float | None], Callable[[], None]]
 
@@ -122,3 +148,88 @@ class ClockedEngine(BareEngine):
     def __init__(self, waiter: Waiter) -> None:
         super().__init__()
         self.waiter = waiter
+
+
+@dataclass
+class Outcome:
+    """What a federation under test left behind.
+
+    Attributes:
+        history: Rounds, refusals and numbers.
+        failures: What user code raised, as `site, what: cause`; a failed workflow among them.
+        context: A context of the server, after the end: its sticky properties show what the workflow left.
+    """
+
+    history: RunHistory
+    failures: list[str] = field(default_factory=list)
+    context: FLContext = field(default_factory=FLContext)
+
+
+def run_federation(
+    workflow: Controller,
+    executors: Mapping[str, Executor],
+    *,
+    folder: Path,
+    components: Mapping[str, object] | None = None,
+    tasks: Sequence[str] = ("train",),
+    seed: int = 0,
+) -> Outcome:
+    """Run one workflow over executors that are at hand as objects: no job, no config, no record of the run.
+
+    Everything passes through the codec, events and seeds as in `hansa.simulate`, on a virtual clock.
+
+    Args:
+        workflow: The controller.
+        executors: One per site, by the site's name.
+        folder: Where participants have their workspaces; nothing is written there but by components.
+        components: The server's components by id.
+        tasks: The tasks that the executors answer.
+        seed: Of all randomness.
+    """
+    outcome = Outcome(RunHistory(now=perf_counter))
+    sites: dict[str, SiteSide] = {}
+    clients = [Client(name, "") for name in sorted(executors)]
+
+    def failed(mishap: Mishap, failure: Failure) -> None:
+        outcome.failures.append(f"{mishap.site}, {mishap.where}: {failure.cause}")
+
+    with closing(LaterWriter(lambda what, failure: failed(Mishap(SERVER, what), failure))) as writer:
+        loop, phases, builder = EventLoop(), Phases(), Builder(ClassPolicy.simulator())
+        link = MemoryLink(failed)
+        shared = RunParts(link, Services(loop, outcome.history, writer), "test", Signal())
+        server, server_end = make_server(
+            server_side.ServerSettings(seed, failed, phases),
+            _server_app(workflow, components or {}),
+            Place.of(folder, SERVER),
+            shared=shared,
+            clients=lambda: [client for client in clients if sites[client.name].alive],
+            builder=builder,
+        )
+        ends = {}
+        for name, executor in sorted(executors.items()):
+            settings = SiteSettings(name, seed, failed, phases)
+            app = ClientApp({}, {}, {}, [executor], dict.fromkeys(tasks, executor))
+            sites[name], ends[name] = make_site(settings, app, Place.of(folder, name), shared=shared, builder=builder)
+        link.join(server_end, ends)
+        with server_randomness_untouched():
+            server.start()
+            for site in sites.values():
+                site.start()
+            Federation(
+                server,
+                sites,
+                clients=lambda: [client for client in clients if sites[client.name].alive],
+                loop=loop,
+                phases=phases,
+            ).run()
+            for site in sites.values():
+                site.end()
+            server.end()
+    outcome.failures += [str(error) for error in server.outcome.failures if str(error) not in outcome.failures]
+    outcome.context = server.engine.new_context()
+    return outcome
+
+
+def _server_app(workflow: Controller, components: Mapping[str, object]) -> ServerApp:
+    handlers = [part for part in components.values() if isinstance(part, FLComponent)]
+    return ServerApp(components, {}, {}, [*handlers, workflow], [("workflow", workflow)], ServerSettings())

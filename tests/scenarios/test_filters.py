@@ -8,6 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from hansa.apis.controller_spec import Task, TaskCompletionStatus
+from hansa.apis.dxo import from_shareable
+from hansa.apis.filter import Filter
+from hansa.apis.fl_constant import ReturnCode
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable
+from hansa.apis.signal import Signal
+from hansa.components.filters.exclude_vars import ExcludeVars
+from hansa.jobs import Component, Job
+from hansa.runtime.run import RunStatus
 from scenarios.federations import (
     Adds,
     Echo,
@@ -23,17 +34,6 @@ from scenarios.federations import (
     weights,
 )
 
-from hansa.apis.controller_spec import Task, TaskCompletionStatus
-from hansa.apis.dxo import from_shareable
-from hansa.apis.filter import Filter
-from hansa.apis.fl_constant import ReturnCode
-from hansa.apis.fl_context import FLContext
-from hansa.apis.shareable import Shareable
-from hansa.apis.signal import Signal
-from hansa.components.filters.exclude_vars import ExcludeVars
-from hansa.jobs import Component, Job
-from hansa.runtime.run import RunStatus
-
 POSITIONS = ("server data", "client data", "client result", "server result")
 
 
@@ -46,7 +46,7 @@ class Times(Filter):
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         for value in from_shareable(shareable).data.values():
-            value *= self.factor
+            np.multiply(value, self.factor, out=value)
         return shareable
 
 
@@ -59,7 +59,7 @@ class Plus(Filter):
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         for value in from_shareable(shareable).data.values():
-            value += self.number
+            np.add(value, self.number, out=value)
         return shareable
 
 
@@ -246,3 +246,22 @@ def test_noise_of_a_site_filter_depends_on_the_seed_alone(tmp_path: Path) -> Non
     assert len(set(first)) == 3
     assert values(1) == first
     assert values(2) != first
+
+
+def test_noise_of_a_server_filter_does_not_depend_on_what_the_sites_draw(tmp_path: Path) -> None:
+    def drawn(num_draws_at_sites: int, seed: int = 0) -> list[float]:
+        noise: list[float] = []
+
+        def work(data: Shareable, ctx: FLContext, signal: Signal) -> Shareable:
+            for _ in range(num_draws_at_sites):
+                random.random()
+            return data
+
+        chain = [filter_of(lambda data, ctx: noise.append(random.random()))]
+        job = make_job([flow(lambda c, s, ctx: ask(c, ctx))], executor(work), filters={"server result": chain})
+        simulate(job, 3, home=tmp_path, seed=seed)
+        return noise
+
+    assert len(set(drawn(0))) == 3
+    assert drawn(0) == drawn(5)
+    assert drawn(0, seed=1) != drawn(0)

@@ -8,6 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from hansa.apis.client import Client
+from hansa.apis.controller_spec import ClientTask, Task
+from hansa.apis.event_type import EventType
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_constant import EventScope, FLContextKey, ReservedKey, ReturnCode
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable, make_reply
+from hansa.apis.signal import Signal
+from hansa.runtime.run import Run, RunStatus
 from scenarios.federations import (
     Adds,
     Flow,
@@ -21,16 +31,6 @@ from scenarios.federations import (
     number_of,
     simulate,
 )
-
-from hansa.apis.client import Client
-from hansa.apis.controller_spec import ClientTask, Task
-from hansa.apis.event_type import EventType
-from hansa.apis.fl_component import FLComponent
-from hansa.apis.fl_constant import EventScope, FLContextKey, ReservedKey, ReturnCode
-from hansa.apis.fl_context import FLContext
-from hansa.apis.shareable import Shareable, make_reply
-from hansa.apis.signal import Signal
-from hansa.runtime.run import Run, RunStatus
 
 
 def answers(topic: str, handler: Any) -> type[FLComponent]:
@@ -102,8 +102,9 @@ def test_a_site_asks_the_server(tmp_path: Path) -> None:
 
     def work(data: Shareable, ctx: FLContext, signal: Signal) -> Shareable:
         engine = ctx.get_engine()
-        for topic in ("hello", "who", "bad"):
-            got.append(engine.send_aux_request(topic, question(np.arange(3)), 1.0, ctx))
+        got.extend(
+            engine.send_aux_request(topic, question(np.arange(3)), 1.0, ctx) for topic in ("hello", "who", "bad")
+        )
         return data
 
     server = [answers("hello", hello), answers("bad", bad)]

@@ -12,6 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import hansa
+from hansa.apis.client import Client
+from hansa.apis.controller_spec import ClientTask, Task
+from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from hansa.apis.event_type import EventType
+from hansa.apis.fl_constant import EventScope, FLContextKey, ReservedKey, ReturnCode
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable
+from hansa.apis.signal import Signal
+from hansa.errors import ConfigError, RunAborted, RunError
+from hansa.jobs import Component, Job
+from hansa.runtime.run import Run, RunStatus
+from hansa.wire.blobs import Blob
+from hansa.wire.encoder import Encoder
 from scenarios.federations import (
     Adds,
     Echo,
@@ -28,21 +43,6 @@ from scenarios.federations import (
     simulate,
     weights,
 )
-
-import hansa
-from hansa.apis.client import Client
-from hansa.apis.controller_spec import ClientTask, Task
-from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
-from hansa.apis.event_type import EventType
-from hansa.apis.fl_constant import EventScope, FLContextKey, ReservedKey, ReturnCode
-from hansa.apis.fl_context import FLContext
-from hansa.apis.shareable import Shareable
-from hansa.apis.signal import Signal
-from hansa.errors import ConfigError, RunAborted, RunError
-from hansa.jobs import Component, Job
-from hansa.runtime.run import Run, RunStatus
-from hansa.wire.blobs import Blob
-from hansa.wire.encoder import Encoder
 
 LOG_EVENTS = {value for name, value in vars(EventType).items() if name.endswith("LOG_AVAILABLE")}
 

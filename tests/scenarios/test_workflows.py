@@ -8,19 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scenarios.federations import (
-    Adds,
-    Flow,
-    Silent,
-    ask,
-    averaging,
-    executor,
-    flow,
-    listener,
-    make_job,
-    number_of,
-    simulate,
-)
 
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.client import Client
@@ -35,6 +22,19 @@ from hansa.errors import RunAborted, RunError
 from hansa.jobs import Component
 from hansa.jobs.job import App, Job
 from hansa.runtime.run import Run, RunStatus
+from scenarios.federations import (
+    Adds,
+    Flow,
+    Silent,
+    ask,
+    averaging,
+    executor,
+    flow,
+    listener,
+    make_job,
+    number_of,
+    simulate,
+)
 
 
 def test_a_controller_may_poll_by_itself(tmp_path: Path) -> None:
@@ -88,6 +88,22 @@ def test_a_task_for_ever_is_handed_out_again_and_ends_when_it_is_cancelled(tmp_p
 
     simulate(make_job([flow(forever)], Silent), 2, home=tmp_path)
     assert count == [10]
+
+
+@pytest.mark.slow
+def test_a_task_for_ever_ends_at_its_timeout(tmp_path: Path) -> None:
+    tasks: list[Task] = []
+
+    def forever(controller: Flow, signal: Signal, ctx: FLContext) -> None:
+        tasks.append(Task("train", Shareable(), timeout=1))
+        controller.broadcast_forever(tasks[0], ctx)
+        pause = threading.Event()
+        while controller.get_num_standing_tasks():
+            pause.wait(0.001)
+
+    simulate(make_job([flow(forever)], Silent), 2, home=tmp_path)
+    assert tasks[0].completion_status is TaskCompletionStatus.TIMEOUT
+    assert len(tasks[0].last_client_task_map) == 2
 
 
 def test_a_relay_goes_round(tmp_path: Path) -> None:

@@ -109,6 +109,17 @@ class EventLoop:
                 self._held = False
                 self._changed.notify_all()
 
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        """Let the clock flow with real time meanwhile."""
+        with self._changed:
+            self._flow()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._freeze()
+
     def run_due(self) -> bool:
         """Run every pass whose time has come; True if there was one."""
         with self._changed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from hansa.apis.client import Client
@@ -21,6 +22,12 @@ from hansa.runtime.site_side import SiteSide
 
 STOP_GRACE_S = 5.0
 """How long a workflow that was told to stop may take before it is left behind."""
+
+
+def is_repeated(task_id: str) -> bool:
+    """Whether a site has had this very task before, by the last part of the id: the n-th visit."""
+    visit = task_id.rpartition("/")[2]
+    return visit.isdecimal() and int(visit) > 1
 
 
 class Federation:
@@ -86,9 +93,13 @@ class Federation:
         seen = self._loop.generation
         batch = self._offers() if self._server.has_tasks else []
         if batch:
-            with self._loop.held(), server_randomness_untouched():
+            # A task that stands for ever keeps the sites busy for ever: its time is up only if time passes meanwhile.
+            for_ever = all(is_repeated(assignment.task_id) for _, assignment in batch)
+            with self._loop.held(), server_randomness_untouched(), self._loop.flowing() if for_ever else nullcontext():
                 for client, assignment in batch:
                     self._execute(client, assignment)
+            if for_ever:
+                self._loop.run_due()
             return
         if self._loop.run_due() or self._done:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -27,6 +27,17 @@ class RoundRecord:
     refused: dict[str, list[str]] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:  # Any: JSON
+        """A copy as plain data."""
+        return {
+            "number": self.number,
+            "targets": list(self.targets),
+            "counted": dict(self.counted),
+            "refused": {site: list(reasons) for site, reasons in self.refused.items()},
+            "metrics": {site: dict(values) for site, values in self.metrics.items()},
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True)
@@ -95,14 +106,14 @@ class RunHistory:
         with self._lock:
             record = self._round(round_number)
             record.seconds = self._now() - self._opened_at
-            self._line({"round": asdict(record)})
+            self._line({"round": record.as_dict()})
 
     def finish(self) -> None:
         """The run is over: rounds that never closed are written down as they stand."""
         with self._lock:
             for record in self.rounds:
                 if record.seconds is None:
-                    self._line({"round": asdict(record)})
+                    self._line({"round": record.as_dict()})
 
     # -- read by people ----------------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from hansa.runtime import user_code
 
+GATHER_S = 0.05
+"""How long a write waits for newer ones: rounds of milliseconds share a write, and a crash costs no more than that."""
+
 
 class LaterWriter:
     """Runs writes on a thread of its own, started with the first write and joined by `close`.
@@ -19,7 +22,9 @@ class LaterWriter:
         self._on_failure = on_failure
         self._waiting: dict[str, Callable[[], None]] = {}
         self._changed = threading.Condition()
-        self._busy = False
+        self._is_asleep = False
+        self._is_busy = False
+        self._num_in_hurry = 0
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -30,12 +35,16 @@ class LaterWriter:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hansa-writer", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            elif self._is_asleep:
+                self._changed.notify_all()
 
     def finish_writes(self) -> None:
         """Return when everything handed over so far is written."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting and not self._busy)
+            self._num_in_hurry += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._waiting and not self._is_busy)
+            self._num_in_hurry -= 1
 
     def close(self) -> None:
         """Write what is left and end the thread."""
@@ -46,17 +55,21 @@ class LaterWriter:
             self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return
-                key = next(iter(self._waiting))
-                write = self._waiting.pop(key)
-                self._busy = True
-            outcome = user_code.call(write)
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-            if isinstance(outcome, user_code.Failure):
-                self._on_failure(key, outcome)
+        while batch := self._next_batch():
+            for key, write in batch.items():
+                outcome = user_code.call(write)
+                if isinstance(outcome, user_code.Failure):
+                    self._on_failure(key, outcome)
+
+    def _next_batch(self) -> dict[str, Callable[[], None]]:
+        """What is to be written now, by key; empty when there will be nothing any more."""
+        with self._changed:
+            self._is_busy = False
+            self._changed.notify_all()
+            self._is_asleep = True
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._is_asleep = False
+            self._changed.wait_for(lambda: self._closed or self._num_in_hurry, GATHER_S)
+            batch, self._waiting = self._waiting, {}
+            self._is_busy = bool(batch)
+            return batch

@@ -13,33 +13,50 @@ class Phases:
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.calls: dict[str, int] = {}
-        self._stack: list[_Phase] = []
+        self._known: dict[str, _Phase] = {}
+        self._open: list[_Phase] = []
+        self._since = 0.0  # up to when time has been given to phases
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By name, for the phases that have ended at least once."""
+        return {name: phase.seconds for name, phase in self._known.items() if phase.calls}
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often each ended."""
+        return {name: phase.calls for name, phase in self._known.items() if phase.calls}
 
     def of(self, name: str) -> _Phase:
         """A context manager whose time goes to this phase."""
-        return _Phase(self, name)
+        phase = self._known.get(name)
+        if phase is None:
+            phase = self._known[name] = _Phase(self)
+        return phase
 
 
 class _Phase:
-    __slots__ = ("_began", "_inner", "_name", "_phases")
+    """All stays of one name: time goes to the innermost open phase, so a phase needs nothing per stay."""
 
-    def __init__(self, phases: Phases, name: str) -> None:
+    __slots__ = ("_phases", "calls", "seconds")
+
+    def __init__(self, phases: Phases) -> None:
         self._phases = phases
-        self._name = name
-        self._inner = 0.0
-        self._began = 0.0
+        self.seconds = 0.0
+        self.calls = 0
 
     def __enter__(self) -> None:
-        self._phases._stack.append(self)
-        self._began = time.perf_counter()
+        phases = self._phases
+        now = time.perf_counter()
+        if phases._open:
+            phases._open[-1].seconds += now - phases._since
+        phases._open.append(self)
+        phases._since = now
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        spent = time.perf_counter() - self._began
         phases = self._phases
-        phases._stack.pop()
-        if phases._stack:
-            phases._stack[-1]._inner += spent
-        phases.seconds[self._name] = phases.seconds.get(self._name, 0.0) + spent - self._inner
-        phases.calls[self._name] = phases.calls.get(self._name, 0) + 1
+        now = time.perf_counter()
+        self.seconds += now - phases._since
+        self.calls += 1
+        phases._open.pop()
+        phases._since = now

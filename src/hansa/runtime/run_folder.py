@@ -18,6 +18,8 @@ import json
 import os
 import re
 import shutil
+import threading
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -41,7 +43,7 @@ def runs_home(home: str | os.PathLike[str] | None = None) -> Path:
 
 
 class RunFolder:
-    """Writes one run's folder; lines are on disk when a call returns (in the page cache, not synced).
+    """Writes one run's folder; on disk means in the page cache, not synced. Any thread may use it.
 
     Args:
         path: The folder; must not exist.
@@ -49,7 +51,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._made_home = False
         self._open: dict[str, IO[str]] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def create(cls, home: Path, name: str, *, now: datetime | None = None) -> RunFolder:
@@ -59,6 +63,7 @@ class RunFolder:
             ConfigError: The folder cannot be written.
         """
         stamp = (now or datetime.now().astimezone()).strftime("%Y%m%d-%H%M%S")
+        is_new = not home.exists()
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "job"
         for attempt in range(1, 1000):
             path = home / (f"{stamp}-{slug}" if attempt == 1 else f"{stamp}-{slug}-{attempt}")
@@ -70,16 +75,30 @@ class RunFolder:
                 raise ConfigError(f"{home} is not a folder", key="HANSA_HOME") from None
             except OSError as error:
                 raise ConfigError(f"cannot write runs to {home}: {error.strerror}", key="HANSA_HOME") from None
-            return cls(path)
+            folder = cls(path)
+            folder._made_home = is_new
+            return folder
         raise ConfigError(f"too many runs named {stamp}-{slug} in {home}", key="HANSA_HOME")
 
     def append(self, file_name: str, line: dict[str, Any]) -> None:
-        """Add a JSON line to one of the folder's files."""
-        stream = self._open.get(file_name)
-        if stream is None:
-            stream = self._open[file_name] = (self.path / file_name).open("a", encoding="utf-8")
-        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-        stream.flush()
+        """Add a JSON line to one of the folder's files; it is on disk when this returns."""
+        self.append_later(file_name, line)
+        self.flush()
+
+    def append_later(self, file_name: str, line: dict[str, Any]) -> None:
+        """Add a JSON line that is on disk after the next `flush` at the latest."""
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        with self._lock:
+            stream = self._open.get(file_name)
+            if stream is None:
+                stream = self._open[file_name] = (self.path / file_name).open("a", encoding="utf-8")
+            stream.write(text)
+
+    def flush(self) -> None:
+        """Bring all lines to disk."""
+        with self._lock:
+            for stream in self._open.values():
+                stream.flush()
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write `run.json`, whole or not at all."""
@@ -92,12 +111,16 @@ class RunFolder:
         """Delete the folder: the run never began."""
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
+        if self._made_home:
+            with suppress(OSError):  # another run has come meanwhile
+                self.path.parent.rmdir()
 
     def close(self) -> None:
         """Close the files."""
-        for stream in self._open.values():
-            stream.close()
-        self._open.clear()
+        with self._lock:
+            for stream in self._open.values():
+                stream.close()
+            self._open.clear()
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from hansa.runtime.run_folder import LOG
+
+WriteLater = Callable[[str, Callable[[], None]], None]
+"""See `hansa.apis.engine.OffersWriter`."""
 
 
 class LogFile:
@@ -21,10 +25,14 @@ class LogFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._handler = logging.FileHandler(folder / LOG, encoding="utf-8", delay=True)
+        self._handler = _Handler(folder / LOG)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._handler.setLevel(logging.INFO)
         self._level = logging.WARNING
+
+    def flush_later(self, write_later: WriteLater | None) -> None:
+        """From now on lines below WARNING reach the file with the next write; None: at once, as in the beginning."""
+        self._handler.write_later = write_later
 
     def __enter__(self) -> Self:
         root = logging.getLogger()
@@ -39,3 +47,23 @@ class LogFile:
         root.removeHandler(self._handler)
         root.setLevel(self._level)
         self._handler.close()
+
+
+class _Handler(logging.FileHandler):
+    """A file that is not flushed for each line: that costs more than the line."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.write_later: WriteLater | None = None
+        self._is_urgent = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._is_urgent = record.levelno >= logging.WARNING
+        super().emit(record)
+        self._is_urgent = True
+
+    def flush(self) -> None:
+        if self._is_urgent or self.write_later is None:
+            super().flush()
+        else:
+            self.write_later("the log", super().flush)

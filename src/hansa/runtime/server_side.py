@@ -288,7 +288,10 @@ class ServerSide:
         with self._settings.phases.of("filters and events at the server"):
             self._set_result(fl_ctx, result)
             fire(EventType.BEFORE_TASK_RESULT_FILTER, fl_ctx)
-            filtered = run_chain(self._app.task_result_filters.get(name, ()), result, fl_ctx)
+            chain = self._app.task_result_filters.get(name, ())
+            if chain:  # its noise must not depend on what the site has drawn in the same process
+                seed_everything(task_seed(self._settings.seed, f"{task_id}/server"))
+            filtered = run_chain(chain, result, fl_ctx)
             if isinstance(filtered, user_code.Failure):
                 self._settings.on_failure(user_code.Mishap("server", f"task {name} of {client.name}"), filtered)
                 filtered = _instead_of(result, filtered.cause)

@@ -63,7 +63,7 @@ def simulate(
     with ExitStack() as cleanup:
         cleanup.callback(folder.close)
         cleanup.enter_context(server_randomness_untouched())
-        cleanup.enter_context(LogFile(folder.path))
+        log = cleanup.enter_context(LogFile(folder.path))
         cleanup.enter_context(_one_thread_per_site())
         try:
             stage = cleanup.enter_context(Stage(loaded, names, seed=seed, folder=folder, loop=EventLoop()))
@@ -71,6 +71,7 @@ def simulate(
             cleanup.close()
             folder.discard()
             raise
+        log.flush_later(stage.writer.write_later)
         if abort_signal is not None:
             cleanup.enter_context(_stopped_by(abort_signal, stage))
         return _play(stage, progress=progress, began=began)
@@ -122,14 +123,15 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
         with Progress(run.history, stage.num_rounds, show=progress) as line:
             stage.start()
             started = time.perf_counter()
-            Federation(
-                stage.server,
-                stage.sites,
-                clients=stage.live_clients,
-                loop=stage.loop,
-                phases=stage.phases,
-                on_progress=line.update,
-            ).run()
+            with _one_thread_per_site():  # again: the job's own code may have loaded a library since
+                Federation(
+                    stage.server,
+                    stage.sites,
+                    clients=stage.live_clients,
+                    loop=stage.loop,
+                    phases=stage.phases,
+                    on_progress=line.update,
+                ).run()
     except KeyboardInterrupt:
         _finish(stage, RunStatus.ABORTED, "interrupted from the keyboard", (began, built, time.perf_counter()))
         raise

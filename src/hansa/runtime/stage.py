@@ -67,7 +67,8 @@ class Stage:
         self._clients = {name: Client(name, "") for name in sorted(names)}
         self._abort = Signal()
         self._cleanup = ExitStack()
-        history = RunHistory(lambda line: folder.append(HISTORY, line), now=time.perf_counter)
+        self.writer = LaterWriter(self._write_failed)
+        history = RunHistory(self._keep_line, now=time.perf_counter)
         self.run = Run(
             folder.path.name, folder.path, RunStatus.RUNNING, history, Timings(0.0, 0.0, 0.0), config=self._config()
         )
@@ -112,7 +113,7 @@ class Stage:
             self.sites[name].end()
         self.server.end()
         self.run.history.finish()
-        self._writer.finish_writes()
+        self.writer.finish_writes()
         kept = user_code.call(self._keep_model)  # whatever a workflow calls a model, the run is over and well
         if isinstance(kept, user_code.Failure):
             self.failed(user_code.Mishap(SERVER, "global model"), kept)
@@ -143,6 +144,10 @@ class Stage:
         self._folder.append(PROBLEMS, vars(problem))
         _logger.error("%s\n%s", problem, failure.detail)
 
+    def _keep_line(self, line: dict[str, Any]) -> None:  # Any: JSON
+        self._folder.append_later(HISTORY, line)
+        self.writer.write_later("the history", self._folder.flush)
+
     def _write_failed(self, what: str, failure: user_code.Failure) -> None:
         self.failed(user_code.Mishap(SERVER, f"writing {what}"), failure)
         self.server.panic(f"cannot write {what}: {failure.cause}")
@@ -157,9 +162,8 @@ class Stage:
         custom = cleanup.enter_context(CustomCode(places[SERVER].app_folder / "custom"))
         self._builder = Builder(ClassPolicy.simulator(), known=job.classes, custom=custom.modules)
         link = MemoryLink(self.failed)
-        self._writer = LaterWriter(self._write_failed)
-        cleanup.callback(self._writer.close)
-        shared = RunParts(link, Services(self.loop, self.run.history, self._writer), job.name, self._abort)
+        cleanup.callback(self.writer.close)
+        shared = RunParts(link, Services(self.loop, self.run.history, self.writer), job.name, self._abort)
         server_end = self._build_server(places[SERVER], shared)
         ends = {name: self._build_site(name, place, shared) for name, place in places.items() if name != SERVER}
         link.join(server_end, ends)

@@ -143,6 +143,39 @@ def test_a_due_time_is_reached_in_real_time_while_another_thread_is_busy() -> No
     assert ran[0] >= due
 
 
+def test_time_flows_where_it_is_told_to() -> None:
+    real = Real()
+    loop = EventLoop(real, epoch=EPOCH)
+    with loop.flowing():
+        real.seconds += 3
+        assert loop.now() == EPOCH + 3
+    real.seconds += 100
+    assert loop.now() == EPOCH + 3
+
+
+def test_nobody_goes_on_while_the_loop_holds() -> None:
+    loop = EventLoop(Real(), epoch=EPOCH)
+    ready, asked, order = threading.Event(), threading.Event(), []
+
+    def condition() -> bool:
+        asked.set()
+        return ready.is_set()
+
+    def wait() -> None:
+        loop.wait_until(condition)
+        order.append("on")
+
+    with thread(wait):
+        assert asked.wait(30)
+        with loop.held():
+            asked.clear()
+            ready.set()
+            loop.notify()
+            assert asked.wait(30)  # it has looked and found it true, and stays
+            order.append("step over")
+    assert order == ["step over", "on"]
+
+
 def test_run_due_runs_what_is_due_and_nothing_else() -> None:
     loop = EventLoop(Real(), epoch=EPOCH)
     ran: list[str] = []

@@ -108,11 +108,15 @@ def test_the_record_appears_whole(tmp_path: Path) -> None:
     assert os.listdir(path) == [RECORD]
 
 
-def test_discard_takes_the_folder_away(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, "x")
-    folder.append(HISTORY, {"a": 1})
-    folder.discard()
-    assert list(tmp_path.iterdir()) == []
+def test_discard_takes_away_what_create_made(tmp_path: Path) -> None:
+    existing = tmp_path / "existing"
+    existing.mkdir()
+    for home in (existing, tmp_path / "new"):
+        folder = RunFolder.create(home, "x")
+        folder.append(HISTORY, {"a": 1})
+        folder.discard()
+    assert list(existing.iterdir()) == []
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_is_found_by_name_beginning_path_or_last(tmp_path: Path) -> None:

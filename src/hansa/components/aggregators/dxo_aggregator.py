@@ -157,7 +157,7 @@ class DXOAggregator(FLComponent):
     def aggregate(self, fl_ctx: FLContext) -> DXO:
         """The mean of what was counted, empty data if nothing was; the next round begins with nothing."""
         current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
-        self.log_info(fl_ctx, f"aggregating {self.aggregation_helper.get_len()} update(s) at round {current_round}")
+        self.log_debug(fl_ctx, f"aggregating {self.aggregation_helper.get_len()} update(s) at round {current_round}")
         self._reference = None
         return DXO(data_kind=self.expected_data_kind, data=self.aggregation_helper.get_result())
 
