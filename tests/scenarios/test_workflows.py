@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -405,3 +406,23 @@ def test_a_callback_that_raises_ends_the_task_and_the_run_goes_on(tmp_path: Path
     run = simulate(make_job([flow(once)], Silent), 1, home=tmp_path)
     assert run.status is RunStatus.COMPLETED
     assert ends == [TaskCompletionStatus.ERROR]
+
+
+def test_clients_are_a_new_list_each_time(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def look(controller: Flow, signal: Signal, ctx: FLContext) -> None:
+        engine = ctx.get_engine()
+        clients = engine.get_clients()
+        random.shuffle(clients)
+        clients.pop()
+        seen.append([client.name for client in engine.get_clients()])
+        seen.append(engine.validate_clients(["site-2", "nobody"]))
+        seen.append(engine.get_component("nobody"))
+
+    simulate(make_job([flow(look)], Silent), 3, home=tmp_path)
+    names, (known, unknown), nothing = seen
+    assert names == ["site-1", "site-2", "site-3"]
+    assert [type(client) for client in known] == [Client]
+    assert unknown == ["nobody"]
+    assert nothing is None

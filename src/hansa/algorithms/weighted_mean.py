@@ -120,7 +120,9 @@ class WeightedMean:
             ]
         )
         layout = self._layout_of(entries)
-        term = Term(layout, np.full(len(entries), weight if divisor is None else divisor, np.float64))
+        divisors = np.empty(len(entries))
+        divisors.fill(weight if divisor is None else divisor)
+        term = Term(layout, divisors)
         term.values = [value.array for value in found]
         term.factor = float(weight)
         return term

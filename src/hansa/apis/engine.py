@@ -8,7 +8,7 @@ with an engine that knows only contexts and events.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 
@@ -145,6 +145,11 @@ def port(engine: object, offer: type[P]) -> P | None:
     return cast(P, engine) if all(map(partial(hasattr, engine), _members(offer))) else None
 
 
-@cache
-def _members(offer: object) -> tuple[str, ...]:
-    return tuple(name for name in vars(offer) if not name.startswith("_"))
+def _members(offer: type) -> tuple[str, ...]:
+    members = _MEMBERS.get(offer)
+    if members is None:
+        members = _MEMBERS[offer] = tuple(name for name in vars(offer) if not name.startswith("_"))
+    return members
+
+
+_MEMBERS: dict[type, tuple[str, ...]] = {}

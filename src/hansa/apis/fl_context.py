@@ -15,6 +15,7 @@ _logger = logging.getLogger("FLContext")
 
 _STICKY = 1 << 0
 _PRIVATE = 1 << 1
+_ONLY_STR = frozenset((str,))
 
 # One lock for all contexts, held for a few dict operations only: so a context stays plain data that can be copied and
 # pickled, and a new one costs two dicts. Reading one property needs no lock: a look into a dict is atomic.
@@ -111,7 +112,7 @@ class FLContext:
         Args:
             metadata: Values by key. A key that is a private property is left out with a warning.
         """
-        if not self._masks and all(type(key) is str for key in metadata):  # a peer's context, new and empty
+        if not self._masks and _ONLY_STR.issuperset(map(type, metadata)):  # a peer's context, new and empty
             with _lock:
                 self._values.update(metadata)
                 self._masks = dict.fromkeys(metadata, _STICKY)

@@ -111,9 +111,11 @@ class _Engine:
 
     def fire_own(self, event_type: str, fl_ctx: FLContext) -> None:
         """Fire an event of the runtime's: local, whatever a handler fired on this context before."""
+        if self._firer is None or not self._firer.hearers(event_type):
+            return
         if fl_ctx.get_prop(FLContextKey.EVENT_SCOPE) != EventScope.LOCAL:
             fl_ctx.set_prop(FLContextKey.EVENT_SCOPE, EventScope.LOCAL, private=True, sticky=False)
-        self.fire_event(event_type, fl_ctx)
+        self._firer.fire(event_type, fl_ctx)
 
     def get_component(self, component_id: str) -> object:
         return self._parts.components.get(component_id) if self._parts else None

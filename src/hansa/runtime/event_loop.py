@@ -48,6 +48,9 @@ class EventLoop:
 
     def now(self) -> float:
         """Virtual seconds; never goes back."""
+        standing = self._virtual
+        if self._flowing_since is None:  # it stands still, nearly always: what was read is the time, or was just now
+            return standing
         with self._changed:
             return self._now()
 

@@ -66,7 +66,14 @@ def copy_structure(value: object, *, arrays: bool) -> object:
 
 
 def _copied(value: dict[Any, Any], arrays: bool) -> dict[Any, Any]:  # Any: messages hold any value
-    own: dict[Any, Any] = {} if type(value) is dict else copy.copy(value)  # its constructor may want arguments
+    own: dict[Any, Any]
+    if type(value) is dict:
+        own = {}
+    elif type(value) is Shareable and not vars(value):
+        own = Shareable()
+        own.clear()  # its own order of entries
+    else:
+        own = copy.copy(value)  # its constructor may want arguments
     for key, item in value.items():
         own[key] = item if type(item) in _ATOMS else copy_structure(item, arrays=arrays)
     return own

@@ -227,8 +227,6 @@ class ServerSide:
         filtered.set_header(ReservedHeaderKey.TASK_NAME, name)
         filtered.set_header(ReservedHeaderKey.TASK_ID, task_id)
         filtered.set_header(ReservedHeaderKey.WORKFLOW, current.id)
-        filtered.add_cookie(ReservedHeaderKey.TASK_NAME, name)
-        filtered.add_cookie(ReservedHeaderKey.TASK_ID, task_id)
         filtered.add_cookie(ReservedHeaderKey.WORKFLOW, current.id)
         filtered.set_peer_props(self.outbox.public_props(fl_ctx))
         with self._settings.phases.of("encode task"):

@@ -147,6 +147,8 @@ def kind_of_tensor(tensor: Any) -> Kind:  # Any: torch may not be installed
 
 def flat_bytes(value: Any, kind: Kind) -> Array:  # Any: an array, a torch tensor or bytes
     """The value's bytes as the blob holds them; a view, unless it is strided, big-endian or on a device."""
+    if type(value) is np.ndarray and value.flags.c_contiguous and value.dtype.byteorder in "=|":
+        return value.reshape(-1).view(np.uint8)
     if isinstance(value, (bytes, bytearray)):
         return np.frombuffer(value, dtype=np.uint8)
     if kind.torch:

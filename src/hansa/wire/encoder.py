@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 from hansa.errors import DecodeError, EncodeError
 from hansa.tensors import check_nesting
@@ -13,7 +15,20 @@ from hansa.wire.message import Message, seal
 from hansa.wire.placing import INLINE, Shelf
 from hansa.wire.structure import SPARE_LEVELS, Walk
 
-_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+
+
+def _writer_of_json() -> Callable[[Any], str]:  # Any: a structure
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+    # `encode` builds the same C encoder anew for each message, which takes as long as a small message itself.
+    make = getattr(json.encoder, "c_make_encoder", None)
+    try:
+        write = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)  # type: ignore[misc]  # caught
+    except TypeError:  # a Python without it, or with another one
+        return encoder.encode
+    return lambda structure: "".join(write(structure, 0))
+
+
+_dumps = _writer_of_json()
 
 
 class Encoder:
@@ -88,9 +103,14 @@ class Encoder:
         singles, groups = walk.singles, walk.groups
         if not singles and not groups:
             return [], {}, b""
-        if len(singles) + sum(len(group.items) for group in groups) > self._limits.max_tensors:
+        number, size_bytes = len(singles), 0
+        for item in singles:
+            size_bytes += item.size_bytes
+        for group in groups:
+            number += len(group.items)
+            size_bytes += group.size_bytes
+        if number > self._limits.max_tensors:
             raise EncodeError("", f"it holds more than {self._limits.max_tensors} tensors")
-        size_bytes = sum(item.size_bytes for item in singles) + sum(group.size_bytes for group in groups)
         if size_bytes <= self._inline_limit:
             inline = self._shelf.into_envelope(singles, groups)
             for words, offset in zip(walk.single_words, inline.offsets, strict=False):
@@ -100,9 +120,9 @@ class Encoder:
             return [], {group.digest: group.table for group in inline.groups.values()}, inline.payload
         self._shelf.into_blobs(singles, groups)
         blobs = sorted({item.blob for item in singles}.union(*(group.blobs or () for group in groups)))
-        number = {blob: index for index, blob in enumerate(blobs)}
+        index_of = {blob: index for index, blob in enumerate(blobs)}
         for words, item in zip(walk.single_words, singles, strict=True):
-            words += [item.offset, number[item.blob]]
+            words += [item.offset, index_of[item.blob]]
         for words, group in zip(walk.group_words, groups, strict=True):
-            words += [group.digest, [number[blob] for blob in group.blobs or ()]]
+            words += [group.digest, [index_of[blob] for blob in group.blobs or ()]]
         return blobs, {group.digest: group.table for group in groups}, b""

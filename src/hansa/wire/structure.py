@@ -48,6 +48,7 @@ SHORT_BYTES: Final = 512
 SPARE_LEVELS: Final = 6
 """Brackets that the tags of a container and of a leaf may add to the depth at which the container stands."""
 _MAX_INT: Final = 2**63 - 1
+_ONLY_STR: Final = frozenset((str,))
 
 Value = Any  # whatever the user put into the message
 Json = Any  # what json.dumps takes
@@ -218,6 +219,8 @@ def _dict(walk: Walk, value: Mapping[Any, Value], depth: int) -> Json:
             return group
     if not _are_plain_keys(value):
         return _general_dict(walk, value, depth)
+    if type(value) is dict and depth <= walk.max_depth and _is_flat(value):
+        return value
     walk.enter(value, depth)
     result: dict[str, Json] = {}
     for key, item in value.items():
@@ -288,7 +291,7 @@ def _enum(walk: Walk, value: Enum, depth: int) -> Json:
 
 
 def _class_of_table(walk: Walk, value: Value, depth: int) -> Json:
-    name = next(NAMES[kind] for kind in type(value).__mro__ if kind in NAMES)
+    name = NAMES.get(type(value)) or next(NAMES[kind] for kind in type(value).__mro__ if kind in NAMES)
     give = CLASSES[name].give
     fields = {field: getattr(value, field) for field in give} if give else value
     return {"~v": [name, _dict(walk, fields, depth + 2)]}
@@ -339,11 +342,25 @@ def _writer(kind: type) -> Write:
     return next((_WRITERS[parent] for parent in kind.__mro__ if parent in _WRITERS), _refuse)
 
 
+def _is_flat(value: dict[str, Value]) -> bool:
+    """Whether the values of a dict are their own structure, as those of headers mostly are."""
+    for item in value.values():
+        kind = type(item)
+        if kind is str:
+            if not item.isascii():
+                return False
+        elif kind is int:
+            if not -_MAX_INT <= item <= _MAX_INT:
+                return False
+        elif item is not None and kind is not bool:
+            return False
+    return True
+
+
 def _are_plain_keys(value: Mapping[Any, object]) -> bool:
     """Whether a dict can be an object as it is: keys of str that are Unicode text and do not look like a tag."""
-    for kind in map(type, value):
-        if kind is not str:
-            return False
+    if not _ONLY_STR.issuperset(map(type, value)):
+        return False
     joined = "".join(value)
     if "~" not in joined and joined.isascii():
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hansa.apis.dxo import MetaKey, from_shareable
 from hansa.apis.engine import RoundKey
 from hansa.apis.fl_constant import ReturnCode
@@ -17,19 +19,20 @@ def failure_of(result: Shareable) -> str | None:
     return f"{code} {result.get_header(RoundKey.ERROR) or ''}".strip()
 
 
-def num_steps(result: Shareable) -> float:
-    """The local work behind a result, NUM_STEPS_CURRENT_ROUND; 1.0 where it does not say."""
-    steps = as_float(_meta(result).get(MetaKey.NUM_STEPS_CURRENT_ROUND))
-    return 1.0 if steps is None else steps
+class Facts(NamedTuple):
+    """What the history keeps of a result."""
 
-
-def initial_metric(result: Shareable) -> float | None:
+    num_steps: float
+    """The local work behind it, NUM_STEPS_CURRENT_ROUND; 1.0 where it does not say."""
+    initial_metric: float | None
     """How the received model did before training, INITIAL_METRICS; None where it does not say."""
-    return as_float(_meta(result).get(MetaKey.INITIAL_METRICS))
 
 
-def _meta(result: Shareable) -> dict[str, object]:
+def facts_of(result: Shareable) -> Facts:
+    """What a result says about itself; one without a DXO says nothing."""
     try:
-        return from_shareable(result).meta
-    except ValueError:  # no DXO: says nothing about itself
-        return {}
+        meta = from_shareable(result).meta
+    except ValueError:
+        meta = {}
+    steps = as_float(meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND))
+    return Facts(1.0 if steps is None else steps, as_float(meta.get(MetaKey.INITIAL_METRICS)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hansa.apis.dxo import MetaKey
 from hansa.apis.engine import History
 from hansa.apis.shareable import Shareable
-from hansa.components.workflows.contribution import initial_metric, num_steps
+from hansa.components.workflows.contribution import facts_of
 
 _SHOWN = 3
 """How many refusals a message names; the history has them all."""
@@ -37,10 +37,10 @@ class RoundTally:
         """A result is part of the aggregate."""
         self.num_counted += 1
         if self._history is not None:
-            self._history.result_counted(self.number, site, weight=num_steps(result))
-            metric = initial_metric(result)
-            if metric is not None:
-                self._history.scalar(self.number, site, name=MetaKey.INITIAL_METRICS, value=metric)
+            facts = facts_of(result)
+            self._history.result_counted(self.number, site, weight=facts.num_steps)
+            if facts.initial_metric is not None:
+                self._history.scalar(self.number, site, name=MetaKey.INITIAL_METRICS, value=facts.initial_metric)
 
     def refused(self, site: str, reason: str) -> None:
         """A result is not part of the aggregate."""
