@@ -374,6 +374,5 @@ class _Standing:
 def _next_change_of(manager: TaskManager) -> Callable[[Task], float | None] | None:
     """The manager's `next_change`, unless a subclass has other exits than the class that `next_change` is of."""
     own = next(cls for cls in type(manager).__mro__ if "check_task_exit" in vars(cls))
-    if isinstance(manager, Foresees) and hasattr(own, "next_change"):
-        return manager.next_change
-    return None
+    foresight: Callable[[Task], float | None] | None = getattr(manager, "next_change", None)
+    return foresight if hasattr(own, "next_change") else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from hansa.apis.client import Client
 from hansa.apis.controller_spec import TaskCompletionStatus
-from hansa.apis.engine import RoundKey, Stateful
+from hansa.apis.engine import RoundKey, Stateful, port
 from hansa.apis.event_type import EventType
 from hansa.apis.filter import Filter
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
@@ -176,7 +176,8 @@ class ServerSide:
 
     def _commit(self, workflow_state: Mapping[str, Any]) -> int:  # Any: a workflow's own affair
         """Keep the progress in memory, as bytes: what cannot be encoded is found here and not after a crash."""
-        states = {name: part.state() for name, part in self._app.components.items() if isinstance(part, Stateful)}
+        parts = ((name, port(part, Stateful)) for name, part in self._app.components.items())
+        states = {name: part.state() for name, part in parts if part is not None}
         self.last_commit = to_bytes({"workflow": dict(workflow_state), "components": states})
         self.num_commits += 1
         return self.num_commits

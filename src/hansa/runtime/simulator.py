@@ -120,7 +120,7 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
     run = stage.run
     built = time.perf_counter()
     try:
-        with Progress(run.history, stage.num_rounds, show=progress) as line:
+        with Progress(run.history, stage.num_rounds, show=progress, phases=stage.phases.seconds) as line:
             stage.start()
             started = time.perf_counter()
             with _one_thread_per_site():  # again: the job's own code may have loaded a library since

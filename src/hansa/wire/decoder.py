@@ -17,7 +17,7 @@ import numpy as np
 from hansa.apis.dxo import DXO
 from hansa.apis.partial import Partial
 from hansa.errors import DecodeError
-from hansa.tensors import Array, num_bytes, strict_json, unique
+from hansa.tensors import Array, num_bytes, strict_json
 from hansa.wire.blobs import Allocate, fresh
 from hansa.wire.classes import CLASSES, enum_member
 from hansa.wire.dtypes import LONG_BYTES, Kind, check_values, kind_of_name, tensor_from
@@ -96,15 +96,19 @@ class _Reader:
             if read is None:
                 raise DecodeError(f"unknown tag {tag!r:.40}")
             return read(self, body)
-        result = unique(pairs)
-        for key in result:
-            if key[:1] == "~":
-                raise DecodeError(f"the tag {key!r:.40} does not stand alone")
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise DecodeError("a name stands twice in one object")
+        if "~" in "".join(result):
+            for key in result:
+                if key[:1] == "~":
+                    raise DecodeError(f"the tag {key!r:.40} does not stand alone")
         return result
 
     def tensor(self, body: Value) -> Value:
         """`[dtype, shape, offset(, blob)]`."""
-        _expect(type(body) is list and 3 <= len(body) <= 4, "tensor", body)
+        if type(body) is not list or not 3 <= len(body) <= 4:
+            raise _unlike("tensor", body)
         kind = kind_of_name(body[0])
         size_bytes = num_bytes(body[1], kind.dtype.itemsize)
         source, offset = self._place(body[2:], kind, size_bytes)
@@ -142,7 +146,8 @@ class _Reader:
         """Check `[offset(, blob)]` of a single tensor."""
         number = body[1] if len(body) == 2 else INLINE
         source, offset = self._source(number), body[0]
-        _expect(type(offset) is int and offset >= 0 and not offset % kind.region.item_bytes, "offset", offset)
+        if type(offset) is not int or offset < 0 or offset % kind.region.item_bytes:
+            raise _unlike("offset", offset)
         self._count(1)
         source.claim(size_bytes)
         source.check(kind.region.name, offset, end=offset + size_bytes)
@@ -258,7 +263,8 @@ def _ordered_dict(reader: _Reader, body: Value) -> OrderedDict[Value, Value]:
 
 
 def _class_of_table(reader: _Reader, body: Value) -> object:
-    _expect(type(body) is list and len(body) == 2 and type(body[0]) is str and type(body[1]) is dict, "class", body)
+    if type(body) is not list or len(body) != 2 or type(body[0]) is not str or type(body[1]) is not dict:
+        raise _unlike("class", body)
     entry = CLASSES.get(body[0])
     if entry is None:
         raise DecodeError(f"no class is called {body[0]!r:.60}")
@@ -292,7 +298,11 @@ _KEYS: Final = (str, int, float, complex, bytes, type(None), Enum, np.generic)
 
 def _expect(condition: bool, what: str, body: Value) -> None:
     if not condition:
-        raise DecodeError(f"no {what}: a {type(body).__name__}")
+        raise _unlike(what, body)
+
+
+def _unlike(what: str, body: Value) -> DecodeError:
+    return DecodeError(f"no {what}: a {type(body).__name__}")
 
 
 def _hex(text: str) -> bytes:

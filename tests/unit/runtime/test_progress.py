@@ -46,6 +46,19 @@ def test_a_terminal_sees_round_sites_and_metric(monkeypatch: pytest.MonkeyPatch)
     assert "0/5" in text
 
 
+def test_a_closed_round_tells_where_the_time_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    stream = Terminal()
+    history = a_history()
+    history.round_closed(0)
+    with Progress(history, 5, stream=stream, phases={"execute": 3.0, "submit": 0.5, "encode task": 1.5}) as line:
+        line.update("a")
+    text = stream.getvalue()
+    assert "ms a round · execute 60% · encode task 30%" in text
+    assert "submit" not in text
+
+
 def test_it_can_be_switched_off() -> None:
     off = Terminal()
     with Progress(a_history(), 5, show=False, stream=off) as line:
