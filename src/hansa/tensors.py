@@ -24,10 +24,10 @@ import mmap
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ ML_DTYPES = {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_
 
 _TAGS = {dtype: tag for tag, dtype in CARRIERS.items() if tag[:2] not in ("F8", "BF")}
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_TWICE = "a name stands twice in one object"
 _MAX_SIZE = 2**62
 
 
@@ -211,7 +212,7 @@ def strict_json(
     *,
     max_depth: int,
     max_nodes: int,
-    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    maker: Maker | None = None,
 ) -> Any:  # Any: JSON
     """JSON from a stranger: depth and number of values are bounded before anything is built.
 
@@ -219,27 +220,42 @@ def strict_json(
         raw: UTF-8.
         max_depth: How many brackets may be open at once.
         max_nodes: How many values there may be.
-        pairs: What makes a value of an object's names and values; by default a dict, without repeated names.
+        maker: What makes a value of each object; by default it stays a dict.
 
     Raises:
-        DecodeError: It is no JSON, or not within the bounds.
+        DecodeError: It is no JSON, not within the bounds, or a name stands twice in one object.
     """
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise DecodeError(f"no UTF-8: {error.reason} at byte {error.start}") from None
     check_nesting(text, max_depth, max_nodes)
+    hooks: dict[str, Any] = {"object_pairs_hook": _unique} if maker is None else {"object_hook": maker.object}
     try:
-        return json.JSONDecoder(object_pairs_hook=pairs or unique, parse_constant=_no_constant).decode(text)
+        value = json.JSONDecoder(parse_constant=_no_constant, **hooks).decode(text)
     except ValueError as error:  # a syntax error, or an integer of more digits than Python reads
         raise DecodeError(f"no JSON: {error}") from None
+    # Each name has one colon. Counting them is exact, and takes less than to look at each object's list of names.
+    if maker is not None and maker.num_names != text.count(":") and maker.num_names != _STRING.sub("", text).count(":"):
+        raise DecodeError(_TWICE)
+    return value
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict of names and values, none of them twice."""
+class Maker(Protocol):
+    """Makes a value of each JSON object, the innermost first."""
+
+    num_names: int
+    """How many names its objects had so far."""
+
+    def object(self, fields: dict[str, Any], /) -> Any:  # Any: JSON, and what was made of it
+        """The value; adds to `num_names`."""
+        ...
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise DecodeError("a name stands twice in one object")
+        raise DecodeError(_TWICE)
     return result
 
 

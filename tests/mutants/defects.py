@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from run import Mutant
 
-BOARD = ("tests/unit/apis",)
-RULE = ("tests/unit/algorithms", "tests/unit/components")
-WIRE = ("tests/unit/wire",)
+# The files that should notice, not all tests: a defect that only some distant test catches is hard to find again.
+BOARD = tuple(f"tests/unit/apis/test_controller_{what}.py" for what in ("broadcast", "send", "relay", "callbacks"))
+RULE = ("tests/unit/algorithms/test_fold.py", "tests/unit/components/test_aggregators.py")
+WIRE = ("tests/unit/wire/test_hostile_bytes.py",)
 WHOLE = ("tests/scenarios",)
 
 DEFECTS = [
@@ -64,7 +65,7 @@ DEFECTS = [
         "apis/task_board.py",
         "posting = self._postings[task.name] = self._postings.get(task.name, 0) + 1",
         "posting = 1",
-        (*BOARD, *WHOLE),
+        ("tests/unit/apis/test_task_board.py", *WHOLE),
     ),
     Mutant("overlap-unchecked", "wire/decoder.py", "check_overlap(reader.places)", "pass", WIRE),
     Mutant(
@@ -90,6 +91,6 @@ DEFECTS = [
         WHOLE,
     ),
     Mutant(
-        "event-facts-not-restored", "runtime/events.py", "_put_back(fl_ctx, facts)", "pass", ("tests/unit/runtime",)
+        "event-facts-not-restored", "runtime/events.py", "_put_back(fl_ctx, facts)", "pass", ("tests/unit/runtime/test_events.py",)
     ),
 ]

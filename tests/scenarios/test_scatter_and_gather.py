@@ -16,6 +16,7 @@ from hansa.apis.event_type import EventType
 from hansa.apis.fl_context import FLContext
 from hansa.apis.model import ModelLearnableKey, make_model_learnable
 from hansa.apis.shareable import Shareable
+from hansa.apis.signal import Signal
 from hansa.components.aggregators.intime_accumulate_model_aggregator import InTimeAccumulateWeightedAggregator
 from hansa.components.workflows.scatter_and_gather import ScatterAndGather
 from pump import KnowsSites, ServerEngine
@@ -355,6 +356,13 @@ class TestAbort:
             assert fed.workflow.get_num_standing_tasks() == 0
 
 
+class GivesNothing(MemoryPersistor):
+    """Has no initial model and says so with None."""
+
+    def load_model(self, fl_ctx: FLContext) -> Any:
+        return None
+
+
 class TestStart:
     @pytest.mark.parametrize("component", ["aggregator", "persistor", "shareable_generator"])
     @pytest.mark.parametrize("wrong", [None, object()])
@@ -365,8 +373,9 @@ class TestStart:
         assert f"component '{component}' must be a " in fed.engine.panics[0]
         assert fed.events == [EventType.FATAL_SYSTEM_ERROR]
 
-    def test_without_any_model_the_run_ends(self) -> None:
-        fed = Federation("site-1", parts={"persistor": MemoryPersistor(make_model_learnable({}, {}))})
+    @pytest.mark.parametrize("none", [MemoryPersistor(make_model_learnable({}, {})), GivesNothing()])
+    def test_without_any_model_the_run_ends(self, none: MemoryPersistor) -> None:
+        fed = Federation("site-1", parts={"persistor": none})
         fed.run()
         assert "no initial model" in fed.engine.panics[0]
 
@@ -375,14 +384,22 @@ class TestStart:
         fed.run()
         assert "must load a ModelLearnable, but gave a dict" in fed.engine.panics[0]
 
-    def test_a_model_that_a_workflow_before_left_is_taken(self) -> None:
-        fed = Federation("site-1", parts={"persistor": MemoryPersistor(make_model_learnable({}, {}))})
+    @pytest.mark.parametrize("none", [MemoryPersistor(make_model_learnable({}, {})), GivesNothing()])
+    def test_a_model_that_a_workflow_before_left_is_taken(self, none: MemoryPersistor) -> None:
+        fed = Federation("site-1", parts={"persistor": none})
         left = make_model_learnable({"w": np.ones(2)}, {})
         with fed.engine.new_context() as fl_ctx:
             fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, left, private=True, sticky=True)
         fed.script(fed.sites.ask("site-1"), fed.sites.answer("site-1", trained(2, 2)))
         fed.run()
         np.testing.assert_array_equal(left[ModelLearnableKey.WEIGHTS]["w"], [2, 2])
+
+    def test_the_control_flow_needs_no_context_of_the_one_before(self) -> None:
+        fed = Federation("site-1")
+        fed.workflow.initialize_run(fed.engine.new_context())  # nobody hands its sticky properties on
+        fed.script(fed.sites.ask("site-1"), fed.sites.answer("site-1", trained(2, 2)))
+        fed.workflow.control_flow(Signal(), fed.engine.new_context())
+        np.testing.assert_array_equal(fed.persistor.saved, [[2, 2]])
 
     def test_a_restored_workflow_goes_on_where_it_was(self) -> None:
         fed = Federation("site-1", num_rounds=3)

@@ -13,6 +13,7 @@ import pytest
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.client import Client
 from hansa.apis.controller_spec import ClientTask, SendOrder, Task, TaskCompletionStatus
+from hansa.apis.engine import RoundKey
 from hansa.apis.event_type import EventType
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext
@@ -251,10 +252,12 @@ def test_the_others_go_on_without_a_site_that_left(tmp_path: Path) -> None:
     assert served == ["site-1", "site-2", "site-3"] + ["site-1", "site-3"] * 2
     assert [record.targets for record in run.history.rounds[1:]] == [["site-1", "site-3"]] * 2
     assert "the GPU is gone" in run.history.rounds[0].refused["site-2"][0]
+    # Also where no workflow looks at the reason, and where no task is under way.
+    assert [(problem.site, problem.cause) for problem in run.problems] == [("site-2", "the GPU is gone")]
 
 
 def test_a_task_panic_costs_the_task_and_nothing_else(tmp_path: Path) -> None:
-    codes: list[str] = []
+    codes: list[tuple[str, str]] = []
 
     class Panics(Silent):
         def execute(self, name: str, data: Shareable, ctx: FLContext, signal: Signal) -> Shareable:
@@ -263,10 +266,11 @@ def test_a_task_panic_costs_the_task_and_nothing_else(tmp_path: Path) -> None:
 
     def twice(controller: Flow, signal: Signal, ctx: FLContext) -> None:
         for _ in range(2):
-            codes.extend(result.get_return_code() for result in ask(controller, ctx).values())
+            for result in ask(controller, ctx).values():
+                codes.append((result.get_return_code(), result.get_header(RoundKey.ERROR)))
 
     run = simulate(make_job([flow(twice)], Panics), 1, home=tmp_path)
-    assert codes == [ReturnCode.TASK_ABORTED] * 2
+    assert codes == [(ReturnCode.TASK_ABORTED, "no luck")] * 2
     assert run.status is RunStatus.COMPLETED
 
 

@@ -57,7 +57,8 @@ class FLComponent:
         if not isinstance(fl_ctx, FLContext):
             raise TypeError(f"expect fl_ctx to be FLContext, but got {type(fl_ctx)}")
         # Said each time: on the context of a federated event, a handler's own event would else go out as one, too.
-        fl_ctx.set_prop(FLContextKey.EVENT_SCOPE, EventScope.LOCAL, private=True, sticky=False)
+        if fl_ctx.get_prop(FLContextKey.EVENT_SCOPE) != EventScope.LOCAL:
+            fl_ctx.set_prop(FLContextKey.EVENT_SCOPE, EventScope.LOCAL, private=True, sticky=False)
         self._fire(event_type, fl_ctx)
 
     def fire_fed_event(
@@ -86,7 +87,8 @@ class FLComponent:
         self._fire(event_type, fl_ctx)
 
     def _fire(self, event_type: str, fl_ctx: FLContext) -> None:
-        fl_ctx.set_prop(FLContextKey.EVENT_ORIGIN, self._name, private=True, sticky=False)
+        if fl_ctx.get_prop(FLContextKey.EVENT_ORIGIN) != self._name:
+            fl_ctx.set_prop(FLContextKey.EVENT_ORIGIN, self._name, private=True, sticky=False)
         engine = fl_ctx.get_engine()
         if engine is None:
             # Not through log_error: its log event would need the engine again, without end.

@@ -181,7 +181,7 @@ class FLContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if ReservedKey.MANAGER in self._values:
+        if self._changed and ReservedKey.MANAGER in self._values:
             self.sync_sticky()
 
     def __repr__(self) -> str:

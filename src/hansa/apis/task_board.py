@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from hansa.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
 from hansa.apis.task_events import (
@@ -306,15 +306,6 @@ class TaskBoard:
         entry.due = due
         if due is not None and (self.alarm is None or due < self.alarm):
             self.alarm = due
-
-
-@runtime_checkable
-class Foresees(Protocol):
-    """A task manager that can say when it wants to be asked."""
-
-    def next_change(self, task: Task) -> float | None:
-        """The next time, in seconds on the board's clock, at which an answer may change without an event."""
-        ...
 
 
 class _Standing:

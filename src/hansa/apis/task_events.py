@@ -1,4 +1,7 @@
-"""What happens on a task board, and what follows from it: plain values."""
+"""What happens on a task board, and what follows from it: plain values, never changed once made.
+
+They are not `frozen`: ten are made for each site and round, and a frozen one takes three times as long.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from hansa.apis.shareable import Shareable
 from hansa.apis.task_manager import TaskManager
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
     """Something happened. `now` is the time, in seconds on the clock of the board's owner."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskPosted(Event):
     """A task is to stand on the board from now on."""
 
@@ -28,7 +31,7 @@ class TaskPosted(Event):
     """How long ago the task was created."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskRequested(Event):
     """A site asks for work. Gives HandOut, BeingHandedOut, or nothing."""
 
@@ -36,14 +39,14 @@ class TaskRequested(Event):
     fl_ctx: FLContext
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandOutSettled(Event):
     """The callbacks of a HandOut have run. Gives HandedOut, unless the task is over by now."""
 
     client_task: ClientTask
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResultSubmitted(Event):
     """A result has arrived. Gives Deliver, Dropped or UnknownResult."""
 
@@ -52,7 +55,7 @@ class ResultSubmitted(Event):
     client_task_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeliveryBegun(Event):
     """It is this result's turn; `now` is when it arrived. Gives Deliver, or Dropped if somebody ended the task."""
 
@@ -61,14 +64,14 @@ class DeliveryBegun(Event):
     fl_ctx: FLContext
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeliveryEnded(Event):
     """The callback of a result has run."""
 
     client_task: ClientTask
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StatusSet(Event):
     """Somebody set a task's completion status. `keep` leaves one alone that was set before."""
 
@@ -77,19 +80,19 @@ class StatusSet(Event):
     keep: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tick(Event):
     """A pass: of all tasks, or of those whose time has come."""
 
     everything: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Effect:
     """Something to do, or to know."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandOut(Effect):
     """Run the sent-callbacks of this part, then report HandOutSettled."""
 
@@ -97,28 +100,28 @@ class HandOut(Effect):
     resend: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BeingHandedOut(Effect):
     """The sent-callbacks of this task are running for another request: ask again when they are done."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandedOut(Effect):
     """The site has the task."""
 
     client_task: ClientTask
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliver(Effect):
     """The result is accepted: its turn is to be reported with DeliveryBegun, or its callback is to run now."""
 
     client_task: ClientTask
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dropped(Effect):
     """The result is not wanted any more."""
 
@@ -126,19 +129,19 @@ class Dropped(Effect):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UnknownResult(Effect):
     """Nothing on the board has that id."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Changed(Effect):
     """A task got its completion status, or others may take it now: whoever waits should look again."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finished(Effect):
     """The task is off the board: run its task_done_cb."""
 

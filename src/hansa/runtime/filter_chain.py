@@ -29,6 +29,12 @@ def run_chain(filters: Sequence[Filter], data: Shareable, fl_ctx: FLContext) -> 
     return data
 
 
+def put(fl_ctx: FLContext, key: str, value: object) -> None:
+    """Show the message at hand in a context, where it is not shown already: most chains change nothing."""
+    if fl_ctx.get_prop(key) is not value:
+        fl_ctx.set_prop(key, value, private=True, sticky=False)
+
+
 def _named(which: Filter, failure: user_code.Failure) -> user_code.Failure:
     return user_code.Failure(failure.error, f"filter {type(which).__name__}: {failure.cause}", failure.detail)
 

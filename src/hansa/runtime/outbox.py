@@ -21,10 +21,17 @@ _logger = logging.getLogger("hansa.outbox")
 
 @dataclass
 class Sent:
-    """What left so far."""
+    """What left so far.
+
+    Attributes:
+        messages: How many messages.
+        bytes: Their size; a body that goes to many sites counts for each of them.
+        tensors_encoded: How many tensors were turned into bytes; a body that goes to many sites counts once.
+    """
 
     messages: int = 0
     bytes: int = 0
+    tensors_encoded: int = 0
 
 
 class Outbox:
@@ -49,9 +56,14 @@ class Outbox:
         Raises:
             EncodeError: A value in it has no form on the wire.
         """
-        message = (encoder or Encoder()).encode(value)
+        encoder = encoder or Encoder()
+        encoded_before = encoder.num_tensors_encoded
+        message = encoder.encode(value)
+        self.sent.tensors_encoded += encoder.num_tensors_encoded - encoded_before
         self.sent.messages += 1
-        self.sent.bytes += len(message.envelope) + sum(blob.size_bytes for blob in message.blobs)
+        self.sent.bytes += len(message.envelope)
+        for blob in message.blobs:
+            self.sent.bytes += blob.size_bytes
         return message
 
     def public_props(self, fl_ctx: FLContext) -> dict[str, Any]:

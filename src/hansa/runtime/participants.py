@@ -79,10 +79,11 @@ class _Listener(FLComponent):
         self._side = side
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        reason = str(fl_ctx.get_prop(FLContextKey.EVENT_DATA, "no reason given"))
         if event_type == EventType.FATAL_SYSTEM_ERROR:
-            self._side.panic(str(fl_ctx.get_prop(FLContextKey.EVENT_DATA, "system panic")))
+            self._side.panic(reason)
         elif event_type == EventType.FATAL_TASK_ERROR and isinstance(self._side, SiteSide):
-            self._side.abort_task()
+            self._side.abort_task(reason)
 
 
 class ServerEnd:

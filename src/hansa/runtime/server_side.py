@@ -21,7 +21,7 @@ from hansa.errors import DecodeError, EncodeError, RunError
 from hansa.jobs.build import ServerApp
 from hansa.runtime import user_code
 from hansa.runtime.engines import ServerEngine
-from hansa.runtime.filter_chain import copy_structure, run_chain, writes_input
+from hansa.runtime.filter_chain import copy_structure, put, run_chain, writes_input
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
@@ -249,7 +249,7 @@ class ServerSide:
             self.engine.fire_own(EventType.BEFORE_TASK_DATA_FILTER, fl_ctx)
             filtered = run_chain(filters, own, fl_ctx)
             if isinstance(filtered, Shareable):
-                fl_ctx.set_prop(FLContextKey.TASK_DATA, filtered, private=True, sticky=False)
+                put(fl_ctx, FLContextKey.TASK_DATA, filtered)
                 self.engine.fire_own(EventType.AFTER_TASK_DATA_FILTER, fl_ctx)
         return filtered
 
@@ -306,10 +306,10 @@ class ServerSide:
         fire(EventType.AFTER_PROCESS_SUBMISSION, fl_ctx)
 
     def _set_result(self, fl_ctx: FLContext, result: Shareable) -> None:
-        fl_ctx.set_prop(FLContextKey.TASK_RESULT, result, private=True, sticky=False)
+        put(fl_ctx, FLContextKey.TASK_RESULT, result)
         peer = fl_ctx.get_peer_context()
         if peer is not None:
-            peer.set_prop(FLContextKey.SHAREABLE, result, private=True, sticky=False)
+            put(peer, FLContextKey.SHAREABLE, result)
 
     def _set_peer(self, fl_ctx: FLContext, props: dict[str, Any]) -> None:
         peer = FLContext()

@@ -13,11 +13,11 @@ from hansa.apis.fl_constant import FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from hansa.apis.signal import Signal
-from hansa.errors import EncodeError
+from hansa.errors import EncodeError, RunError
 from hansa.jobs.build import ClientApp
 from hansa.runtime import user_code
 from hansa.runtime.engines import ClientEngine
-from hansa.runtime.filter_chain import no_message, run_chain, writes_input
+from hansa.runtime.filter_chain import no_message, put, run_chain, writes_input
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
@@ -82,10 +82,10 @@ class SiteSide:
             self.engine.fire_own(EventType.ABOUT_TO_END_RUN, fl_ctx)
             self.engine.fire_own(EventType.END_RUN, fl_ctx)
 
-    def abort_task(self) -> None:
+    def abort_task(self, reason: str = "the task was aborted") -> None:
         """Tell the task under way to stop; any thread."""
         if self._in_task and not self._abort.triggered:
-            self._abort.trigger("abort")
+            self._abort.trigger(reason)
             with self.engine.new_context() as fl_ctx:
                 self.engine.fire_own(EventType.ABORT_TASK, fl_ctx)
 
@@ -94,7 +94,11 @@ class SiteSide:
         if self.ended_because is None:
             self.ended_because = reason
             self.alive = False
-            self.abort_task()
+            # Not every workflow looks at the reason in the reply, and outside a task there is none.
+            self._settings.on_failure(
+                user_code.Mishap(self.name, "system_panic"), user_code.Failure(RunError(reason), reason, "")
+            )
+            self.abort_task(reason)
             if not self._in_task:
                 self.end()
 
@@ -113,7 +117,7 @@ class SiteSide:
             with self.engine.new_context() as fl_ctx:
                 run_abort = fl_ctx.get_run_abort_signal()
                 if run_abort is not None and run_abort.triggered:  # just before there was a task to stop
-                    self._abort.trigger("abort")
+                    self._abort.trigger("the run was stopped")
                 packed = self._run_in_context(task, fl_ctx)
         finally:
             self._in_task = False
@@ -178,7 +182,7 @@ class SiteSide:
             filtered = run_chain(self._app.task_data_filters.get(name, ()), task, fl_ctx)
             if isinstance(filtered, user_code.Failure):
                 return self._user_failed(ReturnCode.TASK_DATA_FILTER_ERROR, name, filtered)
-            fl_ctx.set_prop(FLContextKey.TASK_DATA, filtered, private=True, sticky=False)
+            put(fl_ctx, FLContextKey.TASK_DATA, filtered)
             fire(EventType.AFTER_TASK_DATA_FILTER, fl_ctx)
             fire(EventType.BEFORE_TASK_EXECUTION, fl_ctx)
         with phases.of("execute"):
@@ -190,7 +194,7 @@ class SiteSide:
             result = run_chain(self._app.task_result_filters.get(name, ()), reply, fl_ctx)
             if isinstance(result, user_code.Failure):
                 return self._user_failed(ReturnCode.TASK_RESULT_FILTER_ERROR, name, result)
-            fl_ctx.set_prop(FLContextKey.TASK_RESULT, result, private=True, sticky=False)
+            put(fl_ctx, FLContextKey.TASK_RESULT, result)
             fire(EventType.AFTER_TASK_RESULT_FILTER, fl_ctx)
         return self._unless_aborted(result, name)
 
@@ -212,7 +216,7 @@ class SiteSide:
         if not self._abort.triggered or reply.get_return_code() == ReturnCode.TASK_ABORTED:
             return reply
         aborted = make_reply(ReturnCode.TASK_ABORTED)
-        aborted.set_header(RoundKey.ERROR, self.ended_because or "the task was aborted")
+        aborted.set_header(RoundKey.ERROR, self.ended_because or str(self._abort.value))
         return aborted
 
     def _failed(self, code: str, what: str, text: str) -> Shareable:

@@ -31,6 +31,7 @@ from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.history import RunHistory
 from hansa.runtime.later import LaterWriter
 from hansa.runtime.memory_link import MemoryLink
+from hansa.runtime.outbox import Outbox
 from hansa.runtime.participants import SERVER, Place, RunParts, ServerEnd, SiteEnd, make_server, make_site
 from hansa.runtime.phases import Phases
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
@@ -133,9 +134,12 @@ class Stage:
                 "cause": run.cause,
                 "config": run.config,
                 "timings": run.timings.as_dict(),
-                "outboxes": {name: vars(side.outbox.sent) for name, side in sorted(self.sites.items())},
+                "outboxes": {name: vars(outbox.sent) for name, outbox in self._outboxes().items()},
             }
         )
+
+    def _outboxes(self) -> dict[str, Outbox]:
+        return {SERVER: self.server.outbox, **{name: side.outbox for name, side in sorted(self.sites.items())}}
 
     def failed(self, mishap: user_code.Mishap, failure: user_code.Failure) -> None:
         """User code raised: keep it with the run and log it."""

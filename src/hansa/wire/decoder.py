@@ -60,13 +60,14 @@ def decode(
             or `ml_dtypes`; the error then names the place).
     """
     structure, begin = unseal(message.envelope, limits.max_envelope_bytes)
-    reader = _Reader(message, limits, tables or TableCache())
+    reader = _Reader(message, limits, tables)
     reader.sources = {
         index: Source.of_blob(blob, arrays, allocate=allocate) for index, blob in enumerate(message.blobs)
     }
     reader.sources[INLINE] = Source.of_bytes(message.envelope, begin, arrays=arrays, allocate=allocate)
-    value = strict_json(structure, max_depth=limits.max_depth, max_nodes=limits.max_nodes, pairs=reader.object)
-    check_overlap(reader.places)
+    value = strict_json(structure, max_depth=limits.max_depth, max_nodes=limits.max_nodes, maker=reader)
+    if len(reader.places) > 1:
+        check_overlap(reader.places)
     if reader.missing:
         raise DecodeError(f"{_path_of(value, '')}: {reader.missing}")
     return value
@@ -79,7 +80,7 @@ class _Missing:
 class _Reader:
     """Turns the objects of a structure into values, the innermost first, as JSON's parser finds them."""
 
-    def __init__(self, message: Message, limits: Limits, tables: TableCache) -> None:
+    def __init__(self, message: Message, limits: Limits, tables: TableCache | None) -> None:
         self.message = message
         self.limits = limits
         self.tables = tables
@@ -87,23 +88,22 @@ class _Reader:
         self.places: list[tuple[int, int, int]] = []  # blob, offset and size of each tensor that has no table
         self.missing = ""
         self.num_tensors = 0
+        self.num_names = 0
 
-    def object(self, pairs: list[tuple[str, Value]]) -> Value:
+    def object(self, fields: dict[str, Value]) -> Value:
         """A tagged value, or a dict."""
-        if len(pairs) == 1 and pairs[0][0][:1] == "~":
-            tag, body = pairs[0]
-            read = _READERS.get(tag)
-            if read is None:
-                raise DecodeError(f"unknown tag {tag!r:.40}")
-            return read(self, body)
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise DecodeError("a name stands twice in one object")
-        if "~" in "".join(result):
-            for key in result:
-                if key[:1] == "~":
+        self.num_names += len(fields)
+        if "~" in "".join(fields):
+            for key, body in fields.items():
+                if key[:1] != "~":
+                    continue
+                if len(fields) > 1:
                     raise DecodeError(f"the tag {key!r:.40} does not stand alone")
-        return result
+                read = _READERS.get(key)
+                if read is None:
+                    raise DecodeError(f"unknown tag {key!r:.40}")
+                return read(self, body)
+        return fields
 
     def tensor(self, body: Value) -> Value:
         """`[dtype, shape, offset(, blob)]`."""
@@ -117,6 +117,8 @@ class _Reader:
     def table(self, body: Value) -> Value:
         """`[digest, [blob, ...]]`."""
         _expect(type(body) is list and len(body) == 2 and type(body[0]) is str and type(body[1]) is list, "table", body)
+        if self.tables is None:
+            self.tables = TableCache()
         table = self.tables.find(body[0], self.message.tables, limits=self.limits)
         _expect(len(body[1]) == len(table.sizes), "table", body)
         sources = [self._source(number) for number in body[1]]

@@ -16,7 +16,6 @@ from hansa.wire.placing import INLINE, Shelf
 from hansa.wire.structure import SPARE_LEVELS, Walk
 
 
-
 def _writer_of_json() -> Callable[[Any], str]:  # Any: a structure
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
     # `encode` builds the same C encoder anew for each message, which takes as long as a small message itself.
@@ -86,17 +85,18 @@ class Encoder:
             raise EncodeError(walk.path(refusal), refusal.reason) from None
         blobs, tables, payload = self._place(walk)
         text = _dumps(structure)
-        try:
-            check_nesting(text, self._limits.max_depth, self._limits.max_nodes)
-        except DecodeError as error:
-            raise EncodeError("", str(error)) from None
+        if len(text) > self._limits.max_nodes:  # else it cannot hold more; and its depth the walk has bounded
+            try:
+                check_nesting(text, self._limits.max_depth, self._limits.max_nodes)
+            except DecodeError as error:
+                raise EncodeError("", str(error)) from None
         envelope = seal(text.encode(), payload)
         if len(envelope) > self._limits.max_envelope_bytes:
             raise EncodeError(
                 "", f"its strings and scalars take {len(text)} bytes, and an envelope holds "
                 f"{self._limits.max_envelope_bytes}; send long data as arrays or bytes"
             )  # fmt: skip
-        return Message(envelope, tuple(self._shelf.blobs[index] for index in blobs), tables)
+        return Message(envelope, tuple([self._shelf.blobs[index] for index in blobs]), tables)
 
     def _place(self, walk: Walk) -> tuple[list[int], dict[str, bytes], bytes]:
         """Give every tensor its place and write it into the structure; returns blobs, tables and inline payload."""

@@ -109,6 +109,27 @@ def test_the_result_is_also_found_in_the_peer_context() -> None:
     assert handler.best_val_metric == 0.5
 
 
+@pytest.mark.parametrize("key", [ReservedKey.IDENTITY_NAME, FLContextKey.CLIENT_NAME])
+def test_a_result_that_does_not_name_its_site_is_the_peers(key: str) -> None:
+    handler, side = selecting(aggregation_weights={"site-1": 3.0})
+    for site, metric in (("site-1", 1.0), ("site-2", 0.0)):
+        peer = FLContext()
+        peer.set_prop(key, site, private=False, sticky=False)
+        unnamed = result(site, metric)
+        unnamed.set_peer_props({})
+        side.fire(
+            AppEventType.BEFORE_CONTRIBUTION_ACCEPT,
+            **{
+                AppConstants.CURRENT_ROUND: 1,
+                AppConstants.TRAINING_RESULT: unnamed,
+                FLContextKey.PEER_CONTEXT: peer,
+            },
+        )
+    side.fire(AppEventType.BEFORE_AGGREGATION)
+    # (3 * 1.0 + 1 * 0.0) / (3 + 1) = 0.75
+    assert handler.best_val_metric == 0.75
+
+
 def test_what_came_after_a_round_was_folded_does_not_count_in_the_next() -> None:
     handler, side = selecting()
     run_round(side, [result("site-1", 0.5)])

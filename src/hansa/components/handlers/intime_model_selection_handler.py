@@ -83,7 +83,7 @@ class IntimeModelSelectionHandler(FLComponent):
         current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         if result is None or current_round == 0:
             return
-        site = result.get_peer_prop(ReservedKey.IDENTITY_NAME, "?")
+        site = _site_of(result, fl_ctx)
         contribution_round = result.get_header(AppConstants.CONTRIBUTION_ROUND)
         if contribution_round != current_round:
             self.log_warning(
@@ -102,7 +102,7 @@ class IntimeModelSelectionHandler(FLComponent):
             return
         steps = as_float(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)) if self.weigh_by_local_iter else None
         weight = (1.0 if steps is None else steps) * self.aggregation_weights.get(site, 1.0)
-        self._taken.append((str(site), metric, weight))
+        self._taken.append((site, metric, weight))
 
     def _compare(self, fl_ctx: FLContext) -> None:
         # Sorted by the values, too: two unnamed sites must not bring the order of arrival back.
@@ -125,6 +125,15 @@ def _result_at_hand(fl_ctx: FLContext) -> Shareable | None:
         peer = fl_ctx.get_peer_context()
         result = peer.get_prop(FLContextKey.SHAREABLE) if peer else None
     return result if isinstance(result, Shareable) else None
+
+
+def _site_of(result: Shareable, fl_ctx: FLContext) -> str:
+    """Whose result it is; where the result does not say, the peer context does."""
+    name = result.get_peer_prop(ReservedKey.IDENTITY_NAME, None)
+    peer = fl_ctx.get_peer_context()
+    if not name and peer is not None:
+        name = peer.get_identity_name() or peer.get_prop(FLContextKey.CLIENT_NAME)
+    return str(name or "?")
 
 
 def _dxo_of(result: Shareable) -> DXO | None:

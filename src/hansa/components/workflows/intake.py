@@ -99,9 +99,10 @@ class Intake:
             (AppConstants.CURRENT_ROUND, self._open_round().number),
             (AppConstants.TRAINING_RESULT, result),
             (AppConstants.CONTRIBUTION_ROUND, contribution_round),
-            (RoundKey.REFUSAL, None),
         ):
             fl_ctx.set_prop(key, value, private=True, sticky=False)
+        if fl_ctx.get_prop(RoundKey.REFUSAL) is not None:  # of another result, on a context that serves several
+            fl_ctx.set_prop(RoundKey.REFUSAL, None, private=True, sticky=False)
         self._owner.fire_event(AppEventType.BEFORE_CONTRIBUTION_ACCEPT, fl_ctx)
         accepted = bool(self._aggregator.accept(result, fl_ctx))
         fl_ctx.set_prop(AppConstants.AGGREGATION_ACCEPTED, accepted, private=True, sticky=False)

@@ -39,9 +39,9 @@ def initial_model(persistor: LearnablePersistor, fl_ctx: FLContext) -> ModelLear
     """
     name = type(persistor).__name__
     model = persistor.load(fl_ctx)
-    if not isinstance(model, ModelLearnable):
+    if model is not None and not isinstance(model, ModelLearnable):
         raise ConfigError(f"{name} must load a ModelLearnable, but gave a {type(model).__name__}")
-    if not model.is_empty():
+    if model is not None and not model.is_empty():
         return model
     left = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
     if isinstance(left, ModelLearnable) and not left.is_empty():

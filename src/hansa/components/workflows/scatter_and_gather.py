@@ -163,6 +163,8 @@ class ScatterAndGather(Controller):
         if self._intake is None:
             return
         self._phase = AppConstants.PHASE_TRAIN
+        # This context need not come from the manager that `start_controller`'s went back to.
+        fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, self._global_weights, private=True, sticky=True)
         fl_ctx.set_prop(AppConstants.PHASE, self._phase, private=True, sticky=False)
         fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._num_rounds, private=True, sticky=False)
         self.log_info(fl_ctx, f"{self._num_rounds} rounds, from round {self._next_round}")
