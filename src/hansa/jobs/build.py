@@ -192,7 +192,10 @@ class _Assembly:
             case "workflows":
                 for item, at in _enabled(section, place):
                     workflow = self._build(item, at, self._built, Responder)
-                    self.workflows.append((item.get("id") or type(workflow).__name__, workflow))
+                    name = item.get("id") or type(workflow).__name__
+                    if any(name == taken for taken, _ in self.workflows):  # results are told apart by it
+                        raise at.error(f"two workflows are called {name!r}: give one of them an id")
+                    self.workflows.append((name, workflow))
             case "executors":
                 for position, item in enumerate(section):
                     self._add_executor(item, place.at(position))

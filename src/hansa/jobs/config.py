@@ -8,7 +8,6 @@ only where somebody else wrote the config, and what comes out is plain dicts: wo
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 FORMAT_VERSION = 2
-
-_log = logging.getLogger(__name__)
 
 
 class Side(Enum):
@@ -101,8 +98,6 @@ def check_meaning(config: Mapping[str, Any], side: Side, file: str | None) -> No
             executor.
     """
     place = Place(file)
-    if config.get("handlers"):
-        _log.warning("%s: handlers is ignored: every component hears events", file or "config")
     _check_ids(config.get("components", []), place.at("components"), required=True)
     for section in ("task_data_filters", "task_result_filters"):
         _check_tasks(config.get(section, []), place.at(section), "filter chains")

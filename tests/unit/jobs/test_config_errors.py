@@ -138,6 +138,7 @@ CLASS_MISTAKES = [
     (one(args={"inner": {"path": "parts.Nett", "args": {}}}), None, "components[0].args.inner.path", "no 'Nett'"),
     ({"workflows": [part("parts.Trainer")]}, None, "workflows[0]", "must be a Controller, and Trainer is none"),
     ({"workflows": [part("parts.make_net", args={"width": 1})]}, None, "workflows[0]", "and Net is none"),
+    ({"workflows": [{"path": "parts.Flow"}] * 2}, None, "workflows[1]", "two workflows are called 'Flow'"),
     ({"task_data_filters": [chain(part())]}, None, "task_data_filters[0].filters[0]", "a filter must be a Filter"),
     (None, run_by("parts.Net"), "executors[0].executor", "an executor must be an Executor, and Net is none"),
     (None, run_by("hansa.apis.executor.Executor"), "executors[0].executor", "cannot build Executor: TypeError: Can't"),

@@ -142,8 +142,12 @@ def test_who_is_not_on_the_map_takes_no_part(make_app: Any, tmp_path: Path) -> N
 def test_handlers_of_old_samples_are_reported_and_ignored(make_app: Any, caplog: pytest.LogCaptureFixture) -> None:
     Job.load(make_app({"handlers": []}, folder="old"))
     assert not caplog.records
-    Job.load(make_app({"handlers": [{"id": "x", "name": "{Old}"}]}, folder="older"))
-    assert "handlers is ignored" in caplog.text
+    job = Job.load(make_app({"handlers": [{"id": "x", "name": "{Old}"}]}, folder="older"))
+    for num_sites in (1, 2):
+        job.server_app.config(Side.SERVER, num_sites=num_sites)
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
+        "handlers is ignored; every component hears events"  # once, however many sites there are
+    ]
 
 
 SCRIPT = """
