@@ -91,6 +91,10 @@ DEFECTS = [
         WHOLE,
     ),
     Mutant(
-        "event-facts-not-restored", "runtime/events.py", "_put_back(fl_ctx, facts)", "pass", ("tests/unit/runtime/test_events.py",)
+        "event-facts-not-restored",
+        "runtime/events.py",
+        "_put_back(fl_ctx, facts)",
+        "pass",
+        ("tests/unit/runtime/test_events.py",),
     ),
 ]
