@@ -18,7 +18,7 @@ from hansa.apis.event_type import EventType
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext
 from hansa.apis.model import make_model_learnable
-from hansa.apis.shareable import ReservedHeaderKey, Shareable
+from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from hansa.apis.signal import Signal
 from hansa.errors import RunAborted, RunError
 from hansa.jobs import Component
@@ -266,12 +266,44 @@ def test_a_task_panic_costs_the_task_and_nothing_else(tmp_path: Path) -> None:
 
     def twice(controller: Flow, signal: Signal, ctx: FLContext) -> None:
         for _ in range(2):
-            for result in ask(controller, ctx).values():
-                codes.append((result.get_return_code(), result.get_header(RoundKey.ERROR)))
+            results = ask(controller, ctx).values()
+            codes.extend((result.get_return_code(), result.get_header(RoundKey.ERROR)) for result in results)
 
     run = simulate(make_job([flow(twice)], Panics), 1, home=tmp_path)
     assert codes == [(ReturnCode.TASK_ABORTED, "no luck")] * 2
     assert run.status is RunStatus.COMPLETED
+
+
+def test_an_aborted_task_stops_where_it_runs_and_does_not_begin_where_it_was_only_handed_out(tmp_path: Path) -> None:
+    working = threading.Event()
+    began: list[str] = []
+    left: list[str] = []
+
+    def work(data: Shareable, ctx: FLContext, signal: Signal) -> Shareable:
+        stopped = threading.Event()
+        signal.subscribe(stopped.set)
+        began.append(ctx.get_identity_name())
+        if not working.is_set():
+            working.set()
+            assert stopped.wait(30)
+        return make_reply(ReturnCode.OK)
+
+    def leaving(event_type: str, ctx: FLContext) -> None:
+        if event_type == EventType.BEFORE_SEND_TASK_RESULT:
+            left.append(ctx.get_identity_name())
+
+    def aborts(controller: Flow, signal: Signal, ctx: FLContext) -> None:
+        task = Task("train", Shareable())
+        controller.broadcast(task, ctx, ["site-1", "site-2"], min_responses=2)
+        assert working.wait(30)
+        controller.abort_task(task, ctx)
+        assert task.completion_status is TaskCompletionStatus.ABORTED
+        ask(controller, ctx)  # the next one finds both sites well
+
+    run = simulate(make_job([flow(aborts)], executor(work), client=[listener(leaving)]), 2, home=tmp_path)
+    assert run.status is RunStatus.COMPLETED
+    assert began == ["site-1", "site-1", "site-2"]  # site-2 had the first task, too, but had not begun
+    assert left == ["site-1", "site-2"] * 2
 
 
 @pytest.mark.parametrize("step", ["start_controller", "control_flow", "stop_controller"])

@@ -210,7 +210,6 @@ class FLContextManager:
         private_stickers: Mapping[str, Any] | None,
     ) -> None:
         self.engine = engine
-        self.identity_name = identity_name
         self.run_num = run_num
         # What a new context starts with, ready to be copied.
         first = FLContext()
@@ -226,6 +225,21 @@ class FLContextManager:
                     first.set_prop(key, value, private=private, sticky=True)
         self._values = first._values
         self._masks = first._masks
+
+    @property
+    def identity_name(self) -> str:
+        """Who we are. May be assigned: contexts made from then on have the new name."""
+        name: str = self._values.get(ReservedKey.IDENTITY_NAME, "")
+        return name
+
+    @identity_name.setter
+    def identity_name(self, name: str) -> None:
+        with _lock:
+            self._values.pop(ReservedKey.IDENTITY_NAME, None)
+            self._masks.pop(ReservedKey.IDENTITY_NAME, None)
+            if name:
+                self._values[ReservedKey.IDENTITY_NAME] = name
+                self._masks[ReservedKey.IDENTITY_NAME] = _STICKY
 
     def new_context(self) -> FLContext:
         """A context with ENGINE, RUN_NUM, IDENTITY_NAME and all sticky properties."""

@@ -115,6 +115,7 @@ class Federation:
             with self._phases.of("hand out"):
                 assignment = self._server.request(client, self._props(site))
             if assignment is not None:
+                site.assigned()
                 batch.append((client, assignment))
         return batch
 

@@ -61,6 +61,8 @@ class SiteSide:
         self._app = app
         self._abort = Signal()
         self._in_task = False
+        self._has_task = False
+        self._aborted_ahead: str | None = None
         self._ended = False
         self._logger = logging.getLogger(f"hansa.site.{self.name}")
 
@@ -82,8 +84,14 @@ class SiteSide:
             self.engine.fire_own(EventType.ABOUT_TO_END_RUN, fl_ctx)
             self.engine.fire_own(EventType.END_RUN, fl_ctx)
 
+    def assigned(self) -> None:
+        """A task is on its way here; from now on it can be aborted."""
+        self._has_task, self._aborted_ahead = True, None
+
     def abort_task(self, reason: str = "the task was aborted") -> None:
-        """Tell the task under way to stop; any thread."""
+        """Tell the task under way to stop, or the one that is on its way not to begin; any thread."""
+        if self._has_task and not self._in_task:
+            self._aborted_ahead = reason
         if self._in_task and not self._abort.triggered:
             self._abort.trigger(reason)
             with self.engine.new_context() as fl_ctx:
@@ -118,9 +126,11 @@ class SiteSide:
                 run_abort = fl_ctx.get_run_abort_signal()
                 if run_abort is not None and run_abort.triggered:  # just before there was a task to stop
                     self._abort.trigger("the run was stopped")
+                elif self._aborted_ahead is not None:
+                    self._abort.trigger(self._aborted_ahead)
                 packed = self._run_in_context(task, fl_ctx)
         finally:
-            self._in_task = False
+            self._in_task = self._has_task = False
         if self.ended_because is not None:
             self.end()
         return packed
@@ -175,6 +185,8 @@ class SiteSide:
         executor = self._app.executors.get(name)
         if executor is None:
             return self._failed(ReturnCode.TASK_UNKNOWN, name, f"no executor for task {name!r}")
+        if self._abort.triggered:  # before it began
+            return self._unless_aborted(make_reply(ReturnCode.TASK_ABORTED), name)
         fire = self.engine.fire_own
         phases = self._settings.phases
         with phases.of("filters and events at sites"):
@@ -213,11 +225,13 @@ class SiteSide:
         return self._unless_aborted(reply, name)
 
     def _unless_aborted(self, reply: Shareable, name: str) -> Shareable:
-        if not self._abort.triggered or reply.get_return_code() == ReturnCode.TASK_ABORTED:
+        if not self._abort.triggered:
             return reply
-        aborted = make_reply(ReturnCode.TASK_ABORTED)
-        aborted.set_header(RoundKey.ERROR, self.ended_because or str(self._abort.value))
-        return aborted
+        if reply.get_return_code() != ReturnCode.TASK_ABORTED:
+            reply = make_reply(ReturnCode.TASK_ABORTED)
+        if reply.get_header(RoundKey.ERROR) is None:
+            reply.set_header(RoundKey.ERROR, self.ended_because or str(self._abort.value))
+        return reply
 
     def _failed(self, code: str, what: str, text: str) -> Shareable:
         self._logger.error("%s: task %s: %s", self.name, what, text)

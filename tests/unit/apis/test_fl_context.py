@@ -308,3 +308,17 @@ def test_a_key_keeps_its_nature_until_it_is_removed(steps: list[tuple[str, str, 
         if fits:
             expected[key] = wanted
     assert ctx.get_all_details() == expected
+
+
+def test_a_manager_can_be_given_another_name() -> None:
+    manager = FLContextManager(None, "", 1, {}, {})
+    before = manager.new_context()
+    manager.identity_name = "site-1"
+    assert (manager.identity_name, before.get_identity_name()) == ("site-1", "")
+    assert manager.new_context().get_prop_detail(ReservedKey.IDENTITY_NAME) == {
+        "value": "site-1",
+        "private": False,
+        "sticky": True,
+    }
+    manager.identity_name = ""
+    assert manager.new_context().get_prop_detail(ReservedKey.IDENTITY_NAME) is None

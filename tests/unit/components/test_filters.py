@@ -82,6 +82,15 @@ class TestConvertWeights:
         assert dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND) == 3
         np.testing.assert_array_equal(base, [1.0, 2.0])
 
+    def test_a_tensor_trained_from_an_array_gives_an_array(self) -> None:
+        torch = pytest.importorskip("torch")
+        trained = message(w=torch.tensor([1.5, 1.0], requires_grad=True))
+        task = message(w=np.array([1.0, 2.0], np.float32))
+        ConvertWeights(ConvertWeights.WEIGHTS_TO_DIFF).process(trained, context(task))
+        difference = from_shareable(trained).data["w"]
+        assert type(difference) is np.ndarray
+        np.testing.assert_array_equal(difference, [0.5, -1.0])
+
     def test_diff_to_weights_adds_and_writes_into_nothing_of_the_task(self) -> None:
         base = np.array([1.0, 2.0])
         base.flags.writeable = False

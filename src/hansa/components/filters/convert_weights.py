@@ -89,6 +89,8 @@ class ConvertWeights(Filter):
         return f"it is processed by {algorithm}" if algorithm else None
 
     def _converted(self, name: str, value: Any, base: Any) -> Any:  # Any: arrays of any framework, or numbers
+        if isinstance(base, np.ndarray) and hasattr(value, "detach"):  # a tensor, trained from the task's arrays
+            value = value.detach().cpu().numpy()
         if np.shape(value) != np.shape(base):
             raise ValueError(f"{name}: shape {np.shape(value)} does not fit the task's {np.shape(base)}")
         if getattr(value, "dtype", None) == np.bool_:
