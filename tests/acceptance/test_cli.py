@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import hansa
 pytestmark = pytest.mark.slow
 
 PARTS = """
+import threading
 from hansa.apis.dxo import from_shareable
 from hansa.apis.executor import Executor
 
@@ -31,6 +33,13 @@ class Adds(Executor):
 class Fails(Executor):
     def execute(self, task_name, shareable, fl_ctx, abort_signal):
         raise ValueError("bad label")
+
+
+class Waits(Executor):
+    def execute(self, task_name, shareable, fl_ctx, abort_signal):
+        print(fl_ctx.get_identity_name(), "works", flush=True)
+        threading.Event().wait(60)
+        return shareable
 """
 
 MAKE = """
@@ -38,7 +47,7 @@ import sys
 import numpy as np
 from hansa.jobs import fed_avg
 import parts
-for name, cls in (("adds", parts.Adds), ("fails", parts.Fails)):
+for name, cls in (("adds", parts.Adds), ("fails", parts.Fails), ("waits", parts.Waits)):
     fed_avg({"w": np.zeros(2, np.float32)}, executor=cls, rounds=2, name=name).save(sys.argv[1] + "/" + name)
 """
 
@@ -161,14 +170,35 @@ def test_a_run_that_fails_is_one_line_with_site_cause_and_folder(cli: Cli) -> No
     result = cli("simulate", "fails", "-n", "2", "--home", "failed")
     line = complaint(result, 1)
     assert "site-1" in line
-    assert "ValueError: bad label (parts.py:17)" in line
+    assert "ValueError: bad label (parts.py:18)" in line
     [folder] = (cli.folder / "failed").iterdir()
     assert line.endswith(f"[failed/{folder.name}]")
     assert "bad label" in (folder / "log.txt").read_text()
     shown = cli("runs", "show", "last", "--home", "failed")
     assert shown.returncode == 0
     assert "FAILED" in shown.stdout
-    assert "refused: site-1: EXECUTION_EXCEPTION ValueError: bad label (parts.py:17)" in shown.stdout
+    assert "refused: site-1: EXECUTION_EXCEPTION ValueError: bad label (parts.py:18)" in shown.stdout
+
+
+def test_an_interrupt_ends_at_once_with_one_line_and_the_record(cli: Cli) -> None:
+    # A program that was started in the background inherits that interrupts are ignored; a person's shell does not.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from hansa.cli.main import main; main(['simulate', 'waits', '-n', '2'])"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=cli.folder, env=cli.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    assert running.stdout.readline() == "site-1 works\n"
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+
+    assert running.returncode == 130
+    assert errors == "hansa: interrupted from the keyboard; the run's record is kept\n"
+    record = next((cli.folder / "home" / "runs").glob("*-waits/run.json"))
+    assert json.loads(record.read_text())["status"] == "ABORTED"
 
 
 def test_debug_shows_the_traceback_too_wherever_it_stands(cli: Cli) -> None:

@@ -17,6 +17,8 @@ import hansa
 from hansa.cli import demo, runs, simulate
 from hansa.errors import HansaError, RunError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="hansa",
     help="Federated learning: data stay where they are, models travel.",
@@ -60,11 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> Never:
         _misused(error)
         sys.exit(2)
     except (KeyboardInterrupt, Abort):
-        print("hansa: interrupted from the keyboard", file=sys.stderr)
-        sys.exit(130)
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    if code == INTERRUPTED:  # typer gives the code back and says nothing
+        print("hansa: interrupted from the keyboard; the run's record is kept", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
