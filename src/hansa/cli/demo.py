@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -60,8 +62,9 @@ def _print(report: object, folder: Path) -> None:
         " the model that would need all images in one place, and no image has left its site.",
         soft_wrap=True,
     )
+    runs = f"{'hansa' if shutil.which('hansa') else sys.argv[0]} runs"  # `make demo` does not activate its environment
     console.print(
-        "Try next: `hansa runs show last`, `hansa runs plot last`, and docs/write-an-executor.md for your own data.",
+        f"Try next: `{runs} show last`, `{runs} plot last`, and docs/write-an-executor.md for your own data.",
         soft_wrap=True,
     )
     console.print(f"\nfigure  {folder / 'digits.png'}", soft_wrap=True)

@@ -39,6 +39,9 @@ class NPModelPersistor(ModelPersistor):
             model begins empty, and a workflow before must bring one.
         file_name: Where the present model is saved.
         best_file_name: Where the best model is saved.
+
+    Raises:
+        ValueError: A file name leads out of the app's folder.
     """
 
     hears = frozenset((AppEventType.GLOBAL_BEST_MODEL_AVAILABLE,))
@@ -50,6 +53,9 @@ class NPModelPersistor(ModelPersistor):
         best_file_name: str = "best_global_model.safetensors",
     ) -> None:
         super().__init__()
+        for what, name in (("source", source), ("file_name", file_name), ("best_file_name", best_file_name)):
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{what} must be a file inside the app's folder, but got {name!r}")
         self.source = source
         self.file_name = file_name
         self.best_file_name = best_file_name

@@ -113,3 +113,10 @@ def test_a_locator_without_its_persistor_ends_the_run(app: Path) -> None:
     side = Side("project", [], {"persistor": object()})
     assert NPModelLocator("persistor").get_model_names(context(app, side)) == []
     assert side.fired == [EventType.FATAL_SYSTEM_ERROR]
+
+
+@pytest.mark.parametrize("argument", ["source", "file_name", "best_file_name"])
+@pytest.mark.parametrize("name", ["../secrets.safetensors", "/etc/passwd", "a/../../b.npz"])
+def test_no_file_name_leads_out_of_the_app(argument: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} must be a file inside the app's folder"):
+        NPModelPersistor(**{argument: name})
