@@ -407,6 +407,8 @@ def test_tests_replace_the_link_or_the_clock_and_mock_nothing_of_ours() -> None:
                 if name.partition(".")[0] == "hansa" and not isinstance(node, ast.Call):
                     ours |= bound_names(node)
             for node in ast.walk(file.tree):
+                if isinstance(node, ast.Attribute) and node.attr in ("importorskip", "skip", "skipif"):
+                    yield file.at(node, "skips: what a test needs, the set-up installs")
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
                     target = node.args[0] if node.args else None
                     if (isinstance(target, ast.Constant) and str(target.value).startswith("hansa")) or (

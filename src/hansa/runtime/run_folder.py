@@ -8,8 +8,7 @@
         problems.jsonl     one line per failure of user code
         log.txt            the log of server and sites
         model.safetensors  the global model
-        job/               the job as it was run
-        workspace/         one folder per participant
+        workspace/         one folder per participant, with the app as it was run
 """
 
 from __future__ import annotations

@@ -218,7 +218,8 @@ def test_hundred_clients_in_float64() -> None:
 
 
 def test_torch_tensors() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     a = torch.tensor([1.0, 2.0], requires_grad=True)
     b = torch.tensor([3.0, 4.0], dtype=torch.bfloat16)
     means = weighted_mean({"a": ({"x": a}, 1), "b": ({"x": b}, 1)})

@@ -83,7 +83,8 @@ class TestConvertWeights:
         np.testing.assert_array_equal(base, [1.0, 2.0])
 
     def test_a_tensor_trained_from_an_array_gives_an_array(self) -> None:
-        torch = pytest.importorskip("torch")
+        import torch
+
         trained = message(w=torch.tensor([1.5, 1.0], requires_grad=True))
         task = message(w=np.array([1.0, 2.0], np.float32))
         ConvertWeights(ConvertWeights.WEIGHTS_TO_DIFF).process(trained, context(task))

@@ -139,7 +139,8 @@ def test_the_model_is_copied_and_keeps_its_types() -> None:
 
 
 def test_torch_tensors_become_arrays() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     layer = torch.nn.Linear(2, 1)
     kept: Any = fed_avg(dict(layer.named_parameters()), executor=Plain).server_app.files[WEIGHTS]
     assert kept["weight"].shape == (1, 2)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hansa.apis.dxo import DXO
 from hansa.errors import DecodeError, EncodeError
 from hansa.wire.codec import Encoder, FileSink, decode
-
-torch = pytest.importorskip("torch")
 
 NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64",
          "complex128", "float8_e4m3fn", "float8_e5m2", "uint16", "uint32", "uint64"]  # fmt: skip
