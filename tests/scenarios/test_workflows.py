@@ -442,6 +442,9 @@ def test_a_callback_that_raises_ends_the_task_and_the_run_goes_on(tmp_path: Path
     run = simulate(make_job([flow(once)], Silent), 1, home=tmp_path)
     assert run.status is RunStatus.COMPLETED
     assert ends == [TaskCompletionStatus.ERROR]
+    site = "" if part == "task_done_cb" else " for site-1"
+    assert [problem.where for problem in run.problems] == [f"task train, callback bad{site}"]
+    assert run.problems[0].cause.startswith("SystemExit: bad callback (test_workflows.py:")
 
 
 def test_clients_are_a_new_list_each_time(tmp_path: Path) -> None:

@@ -99,6 +99,20 @@ class OffersHistory(Protocol):
 
 
 @runtime_checkable
+class OffersProblems(Protocol):
+    """An engine that keeps what user code raised with the run, so that people find it without reading logs."""
+
+    def problem(self, where: str, error: BaseException) -> None:
+        """Keep an exception.
+
+        Args:
+            where: What was under way, with the task and the site if there was one.
+            error: What was raised.
+        """
+        ...
+
+
+@runtime_checkable
 class OffersCommit(Protocol):
     """An engine that makes a workflow's progress durable."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from hansa.apis.client import Client
 from hansa.apis.clock import process_clock
 from hansa.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
-from hansa.apis.engine import OffersWaiter, Waiter, port
+from hansa.apis.engine import OffersProblems, OffersWaiter, Waiter, port
 from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_constant import FLContextKey
 from hansa.apis.fl_context import FLContext
@@ -326,10 +326,10 @@ class TaskDesk:
             task.completion_status = TaskCompletionStatus.ERROR
             if isinstance(error, KeyboardInterrupt):
                 raise
+            fl_ctx: FLContext = arguments["fl_ctx"]
             site = f" for {part.client.name}" if part is not None else ""
             name = getattr(callback, "__name__", type(callback).__name__)
-            fl_ctx: FLContext = arguments["fl_ctx"]
-            self._owner.log_exception(fl_ctx, f"task {task.name}: callback {name}{site} raised {error!r}")
+            _report(self._owner, f"task {task.name}, callback {name}{site}", error, fl_ctx)
             if isinstance(error, WorkflowError):
                 self._stop_run(fl_ctx)
         finally:
@@ -344,6 +344,13 @@ class TaskDesk:
     def _log_dropped(self, effect: Dropped, fl_ctx: FLContext) -> None:
         part = effect.client_task
         self._owner.log_info(fl_ctx, f"task {part.task.name}: result of {part.client.name} dropped: {effect.reason}")
+
+
+def _report(owner: FLComponent, where: str, error: BaseException, fl_ctx: FLContext) -> None:
+    owner.log_exception(fl_ctx, f"{where} raised {error!r}")
+    keeper = port(fl_ctx.get_engine(), OffersProblems)
+    if keeper is not None:
+        keeper.problem(where, error)
 
 
 def _waiter_of(engine: object) -> Waiter:

@@ -180,12 +180,17 @@ class ServerEngine(_Engine, ServerEngineSpec):
         self.history = services.history
         self.on_commit: Callable[[Mapping[str, Any]], int] = lambda state: 0
         self.on_stop: Callable[[], None] = lambda: None
+        self.on_problem: Callable[[str, BaseException], None] = lambda where, error: None
         self.write_later = services.writer.write_later
         self.finish_writes = services.writer.finish_writes
 
     def commit(self, workflow_state: Mapping[str, Any]) -> int:
         """See `hansa.apis.engine.OffersCommit`."""
         return self.on_commit(workflow_state)
+
+    def problem(self, where: str, error: BaseException) -> None:
+        """See `hansa.apis.engine.OffersProblems`."""
+        self.on_problem(where, error)
 
     def ask_to_stop(self) -> None:
         """End the run as soon as the workflow looks."""

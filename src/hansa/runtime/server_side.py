@@ -103,6 +103,7 @@ class ServerSide:
         self._standing = StandingTasks()
         self._logger = logging.getLogger("hansa.server")
         engine.on_commit = self._commit
+        engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
         engine.on_stop = lambda: self.stop("a component asked the run to stop")
 
     # -- the run -----------------------------------------------------------------------------------------------
@@ -321,7 +322,7 @@ class ServerSide:
         self._standing.release_finished()
 
     def handler_failed(self, where: str, failure: user_code.Failure) -> None:
-        """A handler raised: the event goes on, the failure is kept."""
+        """A handler or a callback raised: the run goes on, the failure is kept."""
         self._settings.on_failure(user_code.Mishap("server", where), failure)
 
 
