@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hansa.cli.output import print_json
 
 
 def demo(
@@ -35,7 +36,7 @@ def demo(
     digits_report.write_json(report, folder / "digits.json")
     digits_report.draw(report, folder / "digits.png")
     if as_json:
-        typer.echo(json.dumps({**report.as_dict(), "figure": str(folder / "digits.png")}))
+        print_json({**report.as_dict(), "figure": str(folder / "digits.png")})
         return
     _print(report, folder)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hansa.cli.output import print_json
 from hansa.runtime import run_folder
 
 app = typer.Typer(help="Look at runs: list, show, plot, rm.", no_args_is_help=True, rich_markup_mode=None)
@@ -30,7 +30,7 @@ def list_runs(home: Home = None, as_json: Json = False) -> None:
     kept = run_folder.runs_home(home)
     found = [Run.load(path) for path in run_folder.list_runs(kept)]
     if as_json:
-        typer.echo(json.dumps([run.summary() for run in found], ensure_ascii=False))
+        print_json([run.summary() for run in found])
     elif not found:
         typer.echo(f"no runs in {kept}")
     else:
@@ -56,7 +56,7 @@ def show(name: Name, home: Home = None, as_json: Json = False) -> None:
         "rounds": [asdict(record) for record in run.history.rounds],
         "problem_list": [asdict(problem) for problem in run.problems],
     }
-    typer.echo(json.dumps(details, ensure_ascii=False))
+    print_json(details)
 
 
 @app.command("plot")

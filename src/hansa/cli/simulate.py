@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hansa.cli.output import print_json
 from hansa.errors import ConfigError
 
 
@@ -31,6 +31,6 @@ def simulate(
         raise ConfigError("say how many sites with -n, or name them with --site", key="sites")
     run = simulator.simulate(folder, site or num_sites or 0, seed=seed, home=home)
     if as_json:
-        typer.echo(json.dumps(run.summary(), ensure_ascii=False))
+        print_json(run.summary())
     else:
         print_run(run)
