@@ -66,7 +66,7 @@ LAZY_IMPORTS = {
 
 CATCH_ALL: dict[str, str] = {
     "components/executors/learner_executor.py": "calls the learner: what it raises becomes EXECUTION_EXCEPTION",
-    "runtime/user_code.py": "writes down an exception, whose __str__ is user code, too",
+    "jobs/user_code.py": "writes down an exception, whose __str__ is user code, too",
 }
 """Files that may say `except Exception`, and the boundary each of them is."""
 

@@ -172,7 +172,7 @@ def test_a_run_that_fails_is_one_line_with_site_cause_and_folder(cli: Cli) -> No
     assert "site-1" in line
     assert "ValueError: bad label (parts.py:18)" in line
     [folder] = (cli.folder / "failed").iterdir()
-    assert line.endswith(f"[failed/{folder.name}]")
+    assert line.endswith(f"[{folder}]")
     assert "bad label" in (folder / "log.txt").read_text()
     shown = cli("runs", "show", "last", "--home", "failed")
     assert shown.returncode == 0
@@ -196,7 +196,7 @@ def test_an_interrupt_ends_at_once_with_one_line_and_the_record(cli: Cli) -> Non
     _, errors = running.communicate(timeout=60)
 
     assert running.returncode == 130
-    assert errors == "hansa: interrupted from the keyboard; the run's record is kept\n"
+    assert errors == "hansa: interrupted from the keyboard; the record of a run that had begun is kept\n"
     record = next((cli.folder / "home" / "runs").glob("*-waits/run.json"))
     assert json.loads(record.read_text())["status"] == "ABORTED"
 

@@ -24,6 +24,7 @@ def demo(
     from hansa.demos import digits_report
     from hansa.runtime.run_folder import runs_home
 
+    digits_report.check_extras()
     kept = runs_home(home)
     say = (
         (lambda seed: None)

@@ -15,6 +15,7 @@ from typer.exceptions import Abort, TyperException
 
 import hansa
 from hansa.cli import demo, runs, simulate
+from hansa.cli.output import plain
 from hansa.errors import HansaError, RunError
 
 INTERRUPTED = 130
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> Never:
         sys.stderr.close()
         sys.exit(141)
     if code == INTERRUPTED:  # typer gives the code back and says nothing
-        print("hansa: interrupted from the keyboard; the run's record is kept", file=sys.stderr)
+        print("hansa: interrupted from the keyboard; the record of a run that had begun is kept", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -84,7 +85,7 @@ def _misused(error: TyperException) -> None:
 def _complain(error: HansaError, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
+    line = plain(str(error))
     kept = f" [{error.folder}]" if isinstance(error, RunError) and error.folder else ""
     print(f"hansa: {line}{kept}", file=sys.stderr)
 

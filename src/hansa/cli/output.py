@@ -1,4 +1,4 @@
-"""What `--json` prints: JSON that every reader takes."""
+"""What is printed: JSON that every reader takes, and texts that do nothing to a terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import typer
 def print_json(value: object) -> None:
     """Print one line of JSON; a number that JSON has no word for (NaN, Inf) becomes null."""
     typer.echo(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
+
+
+def plain(text: str) -> str:
+    """A text that came from elsewhere, fit for a terminal: one line, control characters written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _finite(value: object) -> object:

@@ -82,6 +82,6 @@ def remove(
 ) -> None:
     """Delete runs with everything in their folders."""
     kept = run_folder.runs_home(home)
-    for path in [run_folder.find_run(name, kept) for name in names]:
+    for path in dict.fromkeys(run_folder.find_run(name, kept) for name in names):
         run_folder.remove_run(path)
         typer.echo(f"removed {path}")

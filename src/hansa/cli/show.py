@@ -6,13 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from hansa.cli.output import plain
 from hansa.runtime.run import Run, RunStatus
 
 _MAX_ROUNDS = 12
 _MAX_PROBLEMS = 5
 _STYLE = {RunStatus.COMPLETED: "green", RunStatus.FAILED: "red", RunStatus.ABORTED: "yellow"}
+
+
+def _safe(text: str) -> str:
+    """A text from elsewhere as it stands, where rich would read markup."""
+    return escape(plain(text))
 
 
 def print_runs(runs: Sequence[Run]) -> None:
@@ -33,7 +40,13 @@ def print_runs(runs: Sequence[Run]) -> None:
         status = f"[{_STYLE.get(run.status, 'default')}]{run.status.value}[/]"
         sites = str(len(facts["sites"] or ()))
         table.add_row(
-            run.id, status, sites, str(facts["rounds"]), str(facts["refused"]), f"{facts['seconds']:.2f}", metric
+            _safe(run.id),
+            status,
+            sites,
+            str(facts["rounds"]),
+            str(facts["refused"]),
+            f"{facts['seconds']:.2f}",
+            _safe(metric),
         )
     console = Console(highlight=False)
     if not console.is_terminal:  # for a pipe there is no edge to cut at
@@ -46,12 +59,13 @@ def print_run(run: Run) -> None:
     console = Console(highlight=False)
     style = _STYLE.get(run.status, "default")
     sites = run.config.get("sites") or []
-    console.print(f"[bold]{run.id}[/]  [{style}]{run.status.value}[/]", markup=True)
+    console.print(f"[bold]{_safe(run.id)}[/]  [{style}]{run.status.value}[/]", markup=True)
     if run.cause:
-        console.print(run.cause, style=style, markup=False)
+        console.print(plain(run.cause), style=style, markup=False)
     console.print(
-        f"job {run.config.get('job')}, {len(sites)} sites, seed {run.config.get('seed')}, "
-        f"{len(run.history.rounds)} rounds in {run.timings.total:.2f} s"
+        f"job {plain(str(run.config.get('job')))}, {len(sites)} sites, seed {run.config.get('seed')}, "
+        f"{len(run.history.rounds)} rounds in {run.timings.total:.2f} s",
+        markup=False,
     )
     if run.history.rounds:
         console.print(_rounds_table(run))
@@ -65,7 +79,7 @@ def print_run(run: Run) -> None:
 def _rounds_table(run: Run) -> Table:
     metrics = run.history.metric_names()[:4]
     table = Table(box=None, pad_edge=False)
-    for column in ("round", "asked", "counted", "refused", *metrics, "ms"):
+    for column in ("round", "asked", "counted", "refused", *map(_safe, metrics), "ms"):
         table.add_column(column, justify="right")
     series = {name: dict(run.history.series(name)) for name in metrics}
     rounds = run.history.rounds
@@ -97,7 +111,7 @@ def _print_problems(console: Console, run: Run) -> None:
 
 
 def _print_counted(console: Console, lines: Iterable[str]) -> None:
-    counts = Counter(lines)
+    counts = Counter(map(plain, lines))
     for line, times in counts.most_common(_MAX_PROBLEMS):
         console.print(line if times == 1 else f"{line} ({times} times)", style="yellow", markup=False, soft_wrap=True)
     if len(counts) > _MAX_PROBLEMS:

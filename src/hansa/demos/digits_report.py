@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -75,6 +76,16 @@ class Report:
             "runs": list(self.run_folders),
             "seconds": round(self.seconds, 2),
         }
+
+
+def check_extras() -> None:
+    """Look for the optional packages, before minutes go into what could not be drawn in the end.
+
+    Raises:
+        MissingExtra: One is not installed.
+    """
+    if not all(importlib.util.find_spec(name) for name in ("sklearn", "matplotlib")):
+        raise MissingExtra("the digits demo", extra="demo")
 
 
 def compare(
@@ -165,9 +176,15 @@ def _draw_split(axes: Axes, report: Report) -> None:
                 handlelength=0.9, handletextpad=0.3, columnspacing=0.7)  # fmt: skip
 
 
+def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard deviation over the seeds, as in the table."""
+    spread: NDArray[np.float64] = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+    return spread
+
+
 def _draw_rounds(axes: Axes, report: Report) -> None:
     rounds = np.arange(1, report.federated.shape[1] + 1)
-    mean, spread = report.federated.mean(axis=0), report.federated.std(axis=0)
+    mean, spread = report.federated.mean(axis=0), _spread(report.federated)
     axes.axhline(report.pooled.mean(), color="0.3", linestyle="--", label=f"pooled {report.pooled.mean():.3f}")
     axes.plot(rounds, mean, color="C0", linewidth=2, label=f"federated {mean[-1]:.3f}")
     axes.fill_between(rounds, mean - spread, mean + spread, color="C0", alpha=0.2, linewidth=0)
@@ -182,7 +199,7 @@ def _draw_rounds(axes: Axes, report: Report) -> None:
 
 def _draw_sites(axes: Axes, report: Report) -> None:
     sites = np.arange(report.alone.shape[1])
-    axes.bar(sites, report.alone.mean(axis=0), yerr=report.alone.std(axis=0), color="C3", alpha=0.75, capsize=3)
+    axes.bar(sites, report.alone.mean(axis=0), yerr=_spread(report.alone), color="C3", alpha=0.75, capsize=3)
     level = report.federated[:, -1].mean()
     axes.axhline(level, color="C0", linewidth=2)
     axes.annotate("federated", (sites[-1] + 0.45, level), ha="right", va="bottom", color="C0", fontsize="small")

@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise place.error("there is no such file") from None
     except json.JSONDecodeError as error:
         raise place.error(f"bad JSON in line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except (UnicodeDecodeError, OSError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError) as error:  # no UTF-8, or a number of thousands of digits
         raise place.error(f"cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise place.error(f"must be {_NAMES[dict]}, not {_kind(content)}")

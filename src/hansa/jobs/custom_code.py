@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Self
 
+from hansa.jobs.job import App, Content
 from hansa.jobs.place import Place
 
 
@@ -60,6 +62,29 @@ class CustomCode:
         sys.modules.update(self._set_aside)
         self._set_aside.clear()
         sys.path_importer_cache.pop(str(self._folder), None)
+
+
+def check_shared(apps: Mapping[str, App]) -> None:
+    """Refuse apps that cannot share one process, because the same file of `custom/` differs.
+
+    Args:
+        apps: By name.
+
+    Raises:
+        ConfigError: Two such files.
+    """
+    seen: dict[str, tuple[str, Content]] = {}
+    for name, app in apps.items():
+        for file, content in app.files.items():
+            first, other = seen.setdefault(file, (name, content))
+            if file.startswith("custom/") and _bytes(content) != _bytes(other):
+                raise Place(app.origin, file).error(
+                    f"differs from that of the app {first!r}; in one process both cannot be imported"
+                )
+
+
+def _bytes(content: Content) -> object:
+    return content.read_bytes() if isinstance(content, Path) else content
 
 
 def _top_level_modules(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,10 @@ class Job:
         Raises:
             ConfigError: The first mistake, with file and key.
         """
-        for name, targets in self.deploy_map.items():
+        for name in self.deploy_map:
             if name not in self.apps:
                 raise ConfigError(f"there is no app {name!r}", file=self.name, key=f"deploy_map.{name}")
-            sides = {side for target in targets for side in sides_of(target)}
+            sides = sides_of(name, self.deploy_map)
             for side in Side:
                 if side in sides:
                     self.apps[name].config(side, num_sites=1)
@@ -185,11 +185,13 @@ class Job:
         save(self, Path(folder))
 
 
-def sides_of(target: str) -> tuple[Side, ...]:
-    """Which configs a target of a deploy map needs."""
-    if target == ALL:
-        return (Side.SERVER, Side.CLIENT)
-    return (Side.SERVER,) if target == SERVER else (Side.CLIENT,)
+def sides_of(app: str, deploy_map: Mapping[str, Sequence[str]]) -> set[Side]:
+    """Which configs an app needs, from who runs it; `@ALL` is not the server where another app names that."""
+    targets = deploy_map[app]
+    sides = {Side.CLIENT} if any(target != SERVER for target in targets) else set()
+    if SERVER in targets or (ALL in targets and not any(SERVER in others for others in deploy_map.values())):
+        sides.add(Side.SERVER)
+    return sides
 
 
 def write_json(path: Path, content: Config) -> None:

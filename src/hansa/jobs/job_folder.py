@@ -91,13 +91,13 @@ def _load_with_meta(folder: Path) -> Job:
     owner: dict[str, str] = {}
     apps = {}
     for name, targets in deploy_map.items():
-        if Path(name).name != name or not (folder / name).is_dir():
+        if Path(name).name != name or name in ("", "..") or not (folder / name).is_dir():
             raise place.at(name).error(f"there is no folder {name!r} beside meta.json")
         for target in targets:
             if target in owner:
                 raise place.at(name).error(f"{target} runs {owner[target]!r} already")
             owner[target] = name
-        apps[name] = _load_app(folder / name, {side for target in targets for side in sides_of(target)})
+        apps[name] = _load_app(folder / name, sides_of(name, deploy_map))
     known = ("hansa_job", "name", "deploy_map", "min_clients")
     return Job(
         name=meta.get("name") or folder.resolve().name,

@@ -104,6 +104,8 @@ class _Parts:
         return as_config(part, self.classes.path, place)
 
     def list(self, argument: str, parts: Iterable[Component]) -> list[dict[str, Any]]:
+        if isinstance(parts, type | Component | str) or not isinstance(parts, Iterable):
+            raise ConfigError(f"must be a list of Components, not {_what(parts)}", key=argument)
         configs = []
         for position, part in enumerate(parts):
             place = Place(key=argument).at(position)
@@ -170,6 +172,8 @@ def _client(names: _Parts, executor: object, options: FedAvgOptions) -> dict[str
 
 
 def _executor(given: object, place: Place) -> Component:
+    if given is None or isinstance(given, str):
+        raise place.error(f"give an Executor class or a Component('module.Class', arg=...), not {given!r}")
     if not isinstance(given, type | Component):
         kind = type(given).__name__
         raise place.error(f"give the class, not {_what(given)}; every site makes its own: Component({kind}, arg=...)")
@@ -197,11 +201,15 @@ def _weights(model: object) -> dict[str, NDArray[Any]]:
 def _array(name: object, value: object, place: Place) -> NDArray[Any]:
     if not isinstance(name, str):
         raise place.error(f"the names of weights are texts, not {name!r}")
+    if name == tensors.METADATA:
+        raise place.error(f"no tensor can be called {name!r}: files of tensors keep their metadata under it")
     detach = getattr(value, "detach", None)  # a torch tensor that takes part in autograd
     try:
         array = np.array(detach().cpu().numpy() if callable(detach) else value)
     except (TypeError, ValueError) as error:
         raise place.at(name).error(f"is no array: {error}") from None
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise place.at(name).error("has NaN or Inf, so that no result could count")
     if array.dtype.newbyteorder("<") not in _CARRIED and array.dtype.name not in tensors.ML_DTYPES:
         raise place.at(name).error(f"weights are numbers, not {array.dtype}")
     return array

@@ -1,7 +1,8 @@
-"""The boundary to code that a job brings: what it raises becomes one line that says where."""
+"""The boundary to code that a job brings: what it raises becomes one line that says where, here and in the runtime."""
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -11,12 +12,8 @@ from pathlib import Path
 from hansa.errors import ConfigError
 from hansa.jobs.place import Place, one_line
 
-_NOT_THE_USERS = (
-    "<frozen",
-    str(Path(__file__).parents[1]),
-    sysconfig.get_path("stdlib"),
-    sysconfig.get_path("purelib"),
-)
+_OUR_FOLDER = str(Path(__file__).resolve().parents[1]) + os.sep
+_LIBRARIES = ("<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
 @contextmanager
@@ -44,18 +41,31 @@ def user_code(what: str, place: Place) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: its class, its text, and the line of the user's code it comes from."""
-    if isinstance(error, SyntaxError):
+    """An exception in one line: its class, its text, and the user's line it comes from, such as `(train.py:12)`."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
         text, where = error.msg, _line(error.filename or "?", error.lineno)
     else:
-        text, where = str(error), _origin(error)
-    return one_line(f"{type(error).__name__}{': ' if text else ''}{text}{where}")
+        text, where = _text(error), _origin(error)
+    return f"{one_line(f'{type(error).__name__}: {text}' if text else type(error).__name__)}{where}"
+
+
+def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+    """Where an exception came through, without Hansa's own code."""
+    return [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OUR_FOLDER)]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # its __str__ is user code, too
+        return ""
 
 
 def _origin(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
-    return _line(ours[-1].filename, ours[-1].lineno) if ours else ""
+    frames = frames_of(error)
+    own = [f for f in frames if not f.filename.startswith(_LIBRARIES)]  # the user's line, not the library's below it
+    nearest = own or frames
+    return _line(nearest[-1].filename, nearest[-1].lineno) if nearest else ""
 
 
 def _line(filename: str, number: int | None) -> str:

@@ -8,6 +8,7 @@ the run, unless the config sets it itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from string import Formatter
 from typing import Any
@@ -74,6 +75,8 @@ def _part(part: tuple[str, str | None, str | None, str | None], known: Mapping[s
     if name is None:
         return literal
     value = _value(name, known, place)
+    if re.search(r"\d{4}", spec or ""):  # a width that would fill the memory
+        raise place.error(f"cannot write variable {name!r} as {spec!r}: at most 999 characters")
     try:
         return literal + format(_CONVERSIONS[conversion](value) if conversion else value, spec or "")
     except (ValueError, KeyError):

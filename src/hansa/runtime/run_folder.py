@@ -32,6 +32,8 @@ LOG = "log.txt"
 MODEL = "model.safetensors"
 FORMAT_VERSION = 1
 
+_MAX_SLUG = 80  # file systems take names of 255 bytes
+
 
 def runs_home(home: str | os.PathLike[str] | None = None) -> Path:
     """Where runs are kept: the folder given, else `$HANSA_HOME/runs`, else `./runs`."""
@@ -63,7 +65,7 @@ class RunFolder:
         """
         stamp = (now or datetime.now().astimezone()).strftime("%Y%m%d-%H%M%S")
         is_new = not home.exists()
-        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "job"
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:_MAX_SLUG] or "job"
         for attempt in range(1, 1000):
             path = home / (f"{stamp}-{slug}" if attempt == 1 else f"{stamp}-{slug}-{attempt}")
             try:
@@ -118,7 +120,8 @@ class RunFolder:
         """Close the files."""
         with self._lock:
             for stream in self._open.values():
-                stream.close()
+                with suppress(OSError):  # a full disk; `flush` has said so
+                    stream.close()
             self._open.clear()
 
 
@@ -173,6 +176,8 @@ def find_run(name: str, home: Path) -> Path:
     if name == "last" and runs:
         return max(runs, key=lambda p: (p / RECORD).stat().st_mtime)
     exact = [p for p in runs if p.name == name]
+    if not name:  # an unset variable of a shell: not the one run that there is
+        raise ConfigError("give a run's name, the beginning of it, its path, or 'last'", key="run")
     found = exact or [p for p in runs if p.name.startswith(name) or p.name.partition("-")[2].startswith(name)]
     if len(found) == 1:
         return found[0]
@@ -185,8 +190,11 @@ def remove_run(path: Path) -> None:
     """Delete a run's folder.
 
     Raises:
-        ConfigError: It is no run's folder.
+        ConfigError: It is no run's folder, or cannot be deleted.
     """
     if not (path / RECORD).is_file():
         raise ConfigError("no such run: it has no run.json", file=str(path))
-    shutil.rmtree(path)
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise ConfigError(f"cannot be deleted: {error.strerror}", file=str(error.filename or path)) from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,7 +48,8 @@ class LogFile:
         root = logging.getLogger()
         root.removeHandler(self._handler)
         root.setLevel(self._level)
-        self._handler.close()
+        with suppress(OSError):  # a full disk; who writes the record says so
+            self._handler.close()
 
 
 class _Handler(logging.FileHandler):
@@ -61,6 +64,10 @@ class _Handler(logging.FileHandler):
         self._is_urgent = record.levelno >= logging.WARNING
         super().emit(record)
         self._is_urgent = True
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in logging
+        if not isinstance(sys.exc_info()[1], OSError):  # a full disk is reported once, by who writes the record
+            super().handleError(record)
 
     def flush(self) -> None:
         if self._is_urgent or self.write_later is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,8 @@ from hansa.runtime.run_folder import RunFolder, runs_home
 from hansa.runtime.run_log import LogFile
 from hansa.runtime.seeding import server_randomness_untouched
 from hansa.runtime.stage import Stage
+
+_running = threading.RLock()  # a run may start another inside its own thread
 
 
 def simulate(
@@ -50,31 +53,59 @@ def simulate(
         The record of the run.
 
     Raises:
-        ConfigError: The job or an argument is wrong; nothing is left behind.
+        ConfigError: The job or an argument is wrong, or another thread has a run under way; nothing is left behind.
         RunError: The run failed; its record is kept (`error.folder`).
         RunAborted: The abort signal was triggered.
     """
     began = time.perf_counter()
+    if not isinstance(job, Job | str | os.PathLike):
+        raise ConfigError(f"must be a Job or the folder of one, not {job!r}", key="job")
     loaded = job if isinstance(job, Job) else Job.load(Path(job))
     names = site_names(sites)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"must be an integer >= 0, not {seed!r}", key="seed")
-    folder = RunFolder.create(runs_home(home), loaded.name)
     with ExitStack() as cleanup:
+        cleanup.enter_context(_only_run_of_the_process())
+        # Absolute, since the job's own code may change the working directory.
+        folder = RunFolder.create(runs_home(home).absolute(), loaded.name)
         cleanup.callback(folder.close)
         cleanup.enter_context(server_randomness_untouched())
         log = cleanup.enter_context(LogFile(folder.path))
         cleanup.enter_context(_one_thread_per_site())
         try:
             stage = cleanup.enter_context(Stage(loaded, names, seed=seed, folder=folder, loop=EventLoop()))
-        except ConfigError:
+        except (ConfigError, OSError, KeyboardInterrupt) as error:  # it never began
             cleanup.close()
             folder.discard()
+            if isinstance(error, OSError):
+                raise ConfigError(f"cannot set up the run: {_what_failed(error)}", file=str(folder.path)) from error
             raise
         log.flush_later(stage.writer.write_later)
         if abort_signal is not None:
             cleanup.enter_context(_stopped_by(abort_signal, stage))
-        return _play(stage, progress=progress, began=began)
+        try:
+            return _play(stage, progress=progress, began=began)
+        except OSError as error:  # what user code raises is fenced off, so this is the record
+            failed = RunError(f"cannot keep the run: {_what_failed(error)}")
+            failed.folder = str(folder.path)
+            raise failed from error
+
+
+def _what_failed(error: OSError) -> str:
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
+
+
+@contextmanager
+def _only_run_of_the_process() -> Iterator[None]:
+    """Random generators and imported modules belong to the process: two runs at a time would mix theirs, unseen."""
+    if not _running.acquire(blocking=False):
+        raise ConfigError(
+            "another thread of this process has a run under way; start one after the other, or each in its own process"
+        )
+    try:
+        yield
+    finally:
+        _running.release()
 
 
 def site_names(sites: int | Sequence[str]) -> list[str]:
@@ -133,11 +164,11 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
                     on_progress=line.update,
                 ).run()
     except KeyboardInterrupt:
-        _finish(stage, RunStatus.ABORTED, "interrupted from the keyboard", (began, built, time.perf_counter()))
+        verdict = RunStatus.ABORTED, "interrupted from the keyboard"
+        _finish(stage, (began, built, time.perf_counter()), verdict)
         raise
-    ended = time.perf_counter()
-    status, cause = _verdict(stage)
-    _finish(stage, status, cause, (began, started, ended))
+    _finish(stage, (began, started, time.perf_counter()))
+    status, cause = run.status, run.cause
     if status is RunStatus.COMPLETED:
         return run
     kind = RunAborted if status is RunStatus.ABORTED else RunError
@@ -155,10 +186,13 @@ def _verdict(stage: Stage) -> tuple[RunStatus, str | None]:
     return RunStatus.COMPLETED, None
 
 
-def _finish(stage: Stage, status: RunStatus, cause: str | None, times: tuple[float, float, float]) -> None:
+def _finish(
+    stage: Stage, times: tuple[float, float, float], verdict: tuple[RunStatus, str | None] | None = None
+) -> None:
     began, started, ended = times
     stage.end()
     rounds = tuple(r.seconds for r in stage.run.history.rounds if r.seconds is not None)
     timings = Timings(started - began, ended - started, time.perf_counter() - ended, dict(stage.phases.seconds), rounds)
-    stage.run.status, stage.run.cause, stage.run.timings = status, cause, timings
+    stage.run.timings = timings
+    stage.run.status, stage.run.cause = verdict or _verdict(stage)  # only now: the end may fail, too
     stage.write_record()

@@ -6,8 +6,8 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
@@ -19,11 +19,11 @@ from hansa import tensors
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.client import Client
 from hansa.apis.signal import Signal
-from hansa.errors import ConfigError
+from hansa.errors import ConfigError, RunError
 from hansa.jobs.build import Builder
 from hansa.jobs.class_policy import ClassPolicy
 from hansa.jobs.config import Side
-from hansa.jobs.custom_code import CustomCode
+from hansa.jobs.custom_code import CustomCode, check_shared
 from hansa.jobs.job import Job
 from hansa.runtime import user_code
 from hansa.runtime.engines import Services
@@ -121,9 +121,14 @@ class Stage:
 
     def _keep_model(self) -> None:
         model = self._global_model()
-        if model:
-            tensors.write(self._folder.path / MODEL, model)
         self.run._model = model
+        if not model:
+            return
+        try:
+            tensors.write(self._folder.path / MODEL, model)
+        except OSError as error:
+            self.server.outcome.failures.append(RunError(f"cannot write the global model: {error.strerror}"))
+            raise
 
     def write_record(self) -> None:
         """Write the run's record as it stands."""
@@ -145,7 +150,8 @@ class Stage:
         """User code raised: keep it with the run and log it."""
         problem = Problem(mishap.site, mishap.where, failure.cause)
         self.run.problems.append(problem)
-        self._folder.append(PROBLEMS, vars(problem))
+        with suppress(OSError):  # a full disk; it must not end the thread that has to report it
+            self._folder.append(PROBLEMS, vars(problem))
         _logger.error("%s\n%s", problem, failure.detail)
 
     def _keep_line(self, line: dict[str, Any]) -> None:  # Any: JSON
@@ -162,15 +168,30 @@ class Stage:
             raise ConfigError(
                 f"the job needs {job.min_sites} sites, the run has {len(self._names)}", file=job.name, key="min_clients"
             )
+        for name in job.meta.get("mandatory_clients", ()):
+            if name not in self._names:
+                raise ConfigError(f"the run has no site {name!r}", file=job.name, key="mandatory_clients")
         places = self._deploy()
-        custom = cleanup.enter_context(CustomCode(places[SERVER].app_folder / "custom"))
-        self._builder = Builder(ClassPolicy.simulator(), known=job.classes, custom=custom.modules)
+        self._builder = Builder(
+            ClassPolicy.simulator(), known=job.classes, custom=self._import_custom_code(places, cleanup)
+        )
         link = MemoryLink(self.failed)
         cleanup.callback(self.writer.close)
         shared = RunParts(link, Services(self.loop, self.run.history, self.writer), job.name, self._abort)
         server_end = self._build_server(places[SERVER], shared)
         ends = {name: self._build_site(name, place, shared) for name, place in places.items() if name != SERVER}
         link.join(server_end, ends)
+
+    def _import_custom_code(self, places: Mapping[str, Place], cleanup: ExitStack) -> frozenset[str]:
+        """Put the code of every app on the import path, once each; returns the modules."""
+        homes: dict[str, Place] = {}
+        for name, app in self._job.apps.items():
+            for who, place in places.items():
+                if self._job.app_for(who) is app:
+                    homes.setdefault(name, place)
+        check_shared({name: self._job.apps[name] for name in homes})
+        codes = [cleanup.enter_context(CustomCode(place.app_folder / "custom")) for place in homes.values()]
+        return frozenset().union(*(code.modules for code in codes))
 
     def _deploy(self) -> dict[str, Place]:
         workspaces = (self._folder.path / "workspace").absolute()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, ParamSpec, TypeVar
+
+from hansa.jobs.user_code import describe as describe
+from hansa.jobs.user_code import frames_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_OUR_FOLDER = str(Path(__file__).resolve().parents[1]) + os.sep
-_LIBRARIES = ("<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
 @dataclass(frozen=True)
@@ -75,30 +72,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(error, describe(error), _user_traceback(error))
 
 
-def describe(error: BaseException) -> str:
-    """An exception in one line: `ValueError: bad label (train.py:12)`."""
-    message = next((line.strip() for line in _text(error).splitlines() if line.strip()), "")
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    frame = _user_frame(error)
-    return f"{text} ({Path(frame.filename).name}:{frame.lineno})" if frame else text
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # its __str__ is user code, too
-        return ""
-
-
-def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OUR_FOLDER)]
-    own = [f for f in frames if not f.filename.startswith(_LIBRARIES)]  # the user's line, not the library's below it
-    nearest = own or frames
-    return nearest[-1] if nearest else None
-
-
 def _user_traceback(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    kept = [f for f in frames if not f.filename.startswith(_OUR_FOLDER)] or frames
+    kept = frames_of(error) or traceback.extract_tb(error.__traceback__)
     lines = ["Traceback (user code):\n", *traceback.format_list(kept), *traceback.format_exception_only(error)]
     return "".join(lines).rstrip()

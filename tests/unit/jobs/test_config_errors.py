@@ -47,6 +47,7 @@ CLIP = {"path": "parts.Clip", "args": {"limit": 1}}
 # server config or None, client config or None, key, what the message says
 SHAPE_MISTAKES = [
     ('{"format_version": 2,\n "workflows": [}', None, "", "bad JSON in line 2, column 16"),
+    ('{"format_version": ' + "1" * 5000 + "}", None, "", "cannot be read: Exceeds the limit"),
     ("[1]", None, "", "must be an object, not a list"),
     ('{"format_version": 2, "format_version": 2}', None, "", "key 'format_version' stands twice"),
     ({"format_version": 1}, None, "format_version", "must be 2, not 1"),

@@ -130,6 +130,16 @@ def test_a_deploy_map_says_who_runs_what(make_app: Any, tmp_path: Path) -> None:
     assert job.min_sites is None
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "app/config", "/etc"])
+def test_an_app_lies_beside_meta_json(make_app: Any, tmp_path: Path, name: str) -> None:
+    make_app({}, {})
+    job = tmp_path / "job"
+    job.mkdir(exist_ok=True)
+    (job / "meta.json").write_text(json.dumps({"deploy_map": {name: ["@ALL"]}}))
+    with pytest.raises(ConfigError, match="there is no folder"):
+        Job.load(job)
+
+
 def test_who_is_not_on_the_map_takes_no_part(make_app: Any, tmp_path: Path) -> None:
     make_app()
     (tmp_path / "meta.json").write_text('{"deploy_map": {"app": ["server", "site-1"]}}')

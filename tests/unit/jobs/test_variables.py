@@ -54,7 +54,7 @@ def test_the_config_own_variable_wins_and_handlers_are_left_alone() -> None:
     assert filled["handlers"] == ["{nothing}"]
 
 
-@pytest.mark.parametrize("text", ["{x}", "{}", "{n.real}", "{n[0]}", "{n:{w}}", "{", "}", "{n!z}"])
+@pytest.mark.parametrize("text", ["{x}", "{}", "{n.real}", "{n[0]}", "{n:{w}}", "{", "}", "{n!z}", "{n:>99999999}"])
 def test_what_is_no_variable_is_an_error_that_names_the_key(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         fill({"n": 1, "args": {"a": [text]}}, {}, PLACE)

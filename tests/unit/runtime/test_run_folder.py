@@ -147,6 +147,12 @@ def test_no_run_and_several_runs_are_one_line(tmp_path: Path) -> None:
         find_run("x", tmp_path)
 
 
+def test_an_empty_name_is_no_run_though_there_is_only_one(tmp_path: Path) -> None:
+    a_run(tmp_path)
+    with pytest.raises(ConfigError, match="give a run's name"):
+        find_run("", tmp_path)
+
+
 def test_a_folder_that_is_no_run_is_not_removed(tmp_path: Path) -> None:
     precious = tmp_path / "thesis"
     precious.mkdir()
