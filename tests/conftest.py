@@ -21,5 +21,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HANSA_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("HANSA_WORKERS", "0")  # a test that wants processes says so
         patch.delenv("NO_COLOR", raising=False)
         yield

@@ -9,6 +9,7 @@
     components/    ready-made parts that jobs name: workflows, aggregators, filters, ...
     wire/          how values become bytes
     jobs/          what is run: recipes, job folders, their config, building
+    compat.py      import it, and `nvflare`'s names are Hansa's
     runtime/       where it runs: the simulator, and what a run leaves behind
     demos/         federations that run out of the box
     cli/           the `hansa` command

@@ -26,13 +26,17 @@ from hansa.runtime.engines import Services
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.federation import Federation
 from hansa.runtime.history import RunHistory
+from hansa.runtime.host import HostSettings, SiteHost
 from hansa.runtime.later import LaterWriter
+from hansa.runtime.local_crew import LocalCrew
 from hansa.runtime.memory_link import MemoryLink
-from hansa.runtime.participants import SERVER, Place, RunParts, make_server, make_site
+from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, SiteEnd, make_server, make_site
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import server_randomness_untouched
+from hansa.runtime.site_factory import FoldRules
 from hansa.runtime.site_side import SiteSettings, SiteSide
 from hansa.runtime.user_code import Failure, Mishap
+from hansa.wire.blobs import fresh
 
 _Watch = tuple[Callable[[], float | None], Callable[[], None]]
 
@@ -187,43 +191,39 @@ def run_federation(
         seed: Of all randomness.
     """
     outcome = Outcome(RunHistory(now=perf_counter))
-    sites: dict[str, SiteSide] = {}
-    clients = [Client(name, "") for name in sorted(executors)]
 
     def failed(mishap: Mishap, failure: Failure) -> None:
         outcome.failures.append(f"{mishap.site}, {mishap.where}: {failure.cause}")
 
     with closing(LaterWriter(lambda what, failure: failed(Mishap(SERVER, what), failure))) as writer:
-        loop, phases, builder = EventLoop(), Phases(), Builder(ClassPolicy.simulator())
-        link = MemoryLink(failed)
-        shared = RunParts(link, Services(loop, outcome.history, writer), "test", Signal())
+        loop, phases, link, abort = EventLoop(), Phases(), MemoryLink(failed), Signal()
+        shared = RunParts(link, abort, Builder(ClassPolicy.simulator()))
+        clients = {name: Client(name, "") for name in sorted(executors)}
+
+        def make(name: str) -> SiteSide:
+            app = ClientApp({}, {}, {}, [executors[name]], dict.fromkeys(tasks, executors[name]))
+            return make_site(SiteSettings(name, seed, failed, phases), app, Place.of(folder, name), shared=shared)
+
+        settings = HostSettings(seed, abort, fresh, failed)
+        host = SiteHost(list(clients), make, open_fold=FoldRules(shared.builder).open, settings=settings)
+
+        def live() -> dict[str, Client]:
+            return {name: client for name, client in clients.items() if name not in host.ended}
+
         server, server_end = make_server(
             server_side.ServerSettings(seed, failed, phases),
             _server_app(workflow, components or {}),
             Place.of(folder, SERVER),
             shared=shared,
-            clients=lambda: [client for client in clients if sites[client.name].alive],
-            builder=builder,
+            office=Headquarters(Services(loop, outcome.history, writer), "test", lambda: list(live().values())),
         )
-        ends = {}
-        for name, executor in sorted(executors.items()):
-            settings = SiteSettings(name, seed, failed, phases)
-            app = ClientApp({}, {}, {}, [executor], dict.fromkeys(tasks, executor))
-            sites[name], ends[name] = make_site(settings, app, Place.of(folder, name), shared=shared, builder=builder)
-        link.join(server_end, ends)
+        link.join(server_end, lambda name: SiteEnd(site) if (site := host.find(name)) else None)
+        host.make_all()
         with server_randomness_untouched():
             server.start()
-            for site in sites.values():
-                site.start()
-            Federation(
-                server,
-                sites,
-                clients=lambda: [client for client in clients if sites[client.name].alive],
-                loop=loop,
-                phases=phases,
-            ).run()
-            for site in sites.values():
-                site.end()
+            host.start()
+            Federation(server, LocalCrew(host), clients=live, loop=loop, phases=phases).run()
+            host.end()
             server.end()
     outcome.failures += [str(error) for error in server.outcome.failures if str(error) not in outcome.failures]
     outcome.context = server.engine.new_context()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -57,6 +59,43 @@ def rule_dtype(dtype: DType) -> DType:
     if kind in "biu":
         return _FLOAT64
     return _FLOAT32 if kind == "V" else dtype.newbyteorder("=")
+
+
+def dtype_text(dtype: DType) -> str:
+    """A dtype as a text that `dtype_from` reads."""
+    return dtype.name if dtype.kind == "V" else dtype.str
+
+
+def dtype_from(text: str) -> DType:
+    """The dtype that `dtype_text` wrote.
+
+    Raises:
+        RuleError: It is no dtype of numbers.
+    """
+    try:
+        if text == "bfloat16":
+            importlib.import_module("ml_dtypes")  # whereby NumPy comes to know it
+        dtype = np.dtype(text)
+    except (ImportError, TypeError, ValueError):
+        dtype = np.dtype(object)
+    if kind_of(dtype) is None:
+        raise RuleError(f"{text!r:.40} is no dtype of numbers")
+    return dtype
+
+
+def flat_pieces(array: Array, size: int) -> Iterator[Array]:
+    """The numbers in C order, flat, at most `size` in a piece: views where they lie so, else copies of a piece."""
+    if array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        for start in range(0, len(flat), size):
+            yield flat[start : start + size]
+    elif array.ndim == 1 or array.size <= size:
+        for start in range(0, len(array), size):
+            yield array[start : start + size].reshape(-1)
+    else:
+        rows = size // (array.size // len(array))
+        for start in range(0, len(array), max(1, rows)):
+            yield from flat_pieces(array[start : start + rows] if rows else array[start], size)
 
 
 def as_value(name: str, value: object) -> Value:

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hansa.algorithms.arrays import Array, DType, Kind, Value, as_value, kind_of, rule_dtype
+from hansa.algorithms.arrays import Array, DType, Kind, Value, as_value, flat_pieces, kind_of, rule_dtype
+from hansa.algorithms.layout import Layout
 from hansa.errors import RuleError
 
 MAX_WEIGHT = 1e9
@@ -42,6 +43,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.specs: dict[str, Spec] = {}
+        self._learned: Layout | None = None
 
     def learn(self, values: Mapping[str, object], *, owner: str) -> None:
         """Expect from now on of new names what these variables have; names that are known stay as they are.
@@ -58,6 +60,29 @@ class Reference:
             except RuleError:
                 continue
             self.specs[name] = Spec(array.shape, array.dtype, owner)
+
+    def learn_layout(self, layout: Layout, *, owner: str) -> None:
+        """As `learn`, of the variables of contributions that lie so."""
+        if layout is self._learned:
+            return
+        for entry in layout.entries:
+            self.specs.setdefault(entry.name, Spec(entry.shape, entry.dtype, owner))
+        self._learned = layout
+
+    def check_layout(self, layout: Layout) -> None:
+        """Refuse sums that were formed elsewhere of tensors unlike what is expected here.
+
+        Raises:
+            RuleError: A tensor has another shape, or another class of numbers.
+        """
+        for entry in layout.entries:
+            spec = self.specs.get(entry.name)
+            if spec is None:
+                continue
+            if entry.shape != spec.shape:
+                raise RuleError(f"tensor '{entry.name}' has shape {entry.shape}, {spec.owner} has {spec.shape}")
+            if kind_of(entry.dtype) is not kind_of(spec.dtype):
+                raise RuleError(f"tensor '{entry.name}' is of type {entry.dtype}, {spec.owner} has {spec.dtype}")
 
 
 def check_weight(weight: object, *, max_weight: float = MAX_WEIGHT, name: str = "the weight") -> float:
@@ -144,20 +169,35 @@ def check_finite(name: str, array: Array, *, weight: float = 1.0) -> None:
     # NumPy's calls cost more than so few numbers. A NaN compares as False, too.
     if bound is not None and all(map(bound.__gt__, map(abs, array.reshape(-1).tolist()))):
         return
-    flat = array.reshape(-1)
-    if array.dtype.kind == "c":
-        flat = np.ascontiguousarray(flat).view(array.real.dtype)
-    wide = rule_dtype(flat.dtype)
+    start = 0
+    for piece in flat_pieces(array, _PIECE):
+        parts = _real(piece)
+        if not _is_tame(parts):
+            _look_closely(name, array, parts, start, weight)
+        start += len(parts)
+
+
+def are_tame(numbers: Array) -> bool:
+    """Whether flat, contiguous numbers are finite and small enough for any weight; if not, look at each tensor."""
+    return all(_is_tame(_real(piece)) for piece in flat_pieces(numbers, _PIECE))
+
+
+def _real(piece: Array) -> Array:
+    """Flat numbers as floats of the rule's type, complex ones as two each."""
+    if piece.dtype.kind == "c":
+        piece = np.ascontiguousarray(piece).view(piece.real.dtype)
+    return piece.astype(rule_dtype(piece.dtype), copy=False)
+
+
+def _is_tame(piece: Array) -> bool:
     with np.errstate(all="ignore"):
-        for start in range(0, len(flat), _PIECE):
-            piece = flat[start : start + _PIECE].astype(wide, copy=False)
-            if not math.isfinite(np.dot(piece, piece)):
-                _look_closely(name, array, piece, start, weight)
+        return math.isfinite(np.dot(piece, piece))
 
 
 def _look_closely(name: str, array: Array, piece: Array, start: int, weight: float) -> None:
     limit = np.finfo(piece.dtype).max / HEADROOM / max(weight, 1.0)
-    bad = np.flatnonzero(~(np.abs(piece) <= limit))
+    with np.errstate(all="ignore"):
+        bad = np.flatnonzero(~(np.abs(piece) <= limit))
     if not len(bad):
         return
     found = piece[bad[0]]

@@ -7,58 +7,20 @@ arXiv:1602.05629, algorithm 1). Each variable is averaged over the sites that ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from hansa.algorithms.arrays import Array, DType, as_value, rule_dtype
-from hansa.algorithms.checks import check_weight
+from hansa.algorithms.arrays import Array, DType, as_value, flat_pieces
+from hansa.algorithms.checks import Reference, check_weight
 from hansa.algorithms.fold import Fold
+from hansa.algorithms.layout import Allocate, Entry, Layout, Memory, entries_from, joined
+from hansa.algorithms.reading import Reader, Reading
 from hansa.errors import RuleError
 
 PIECE = 1 << 16
 """Elements per piece of a multiply-add: its scratch (at most 1 MB) and both operands stay in a core's cache."""
-
-
-class Entry(NamedTuple):
-    """What a term knows of one variable: all that has to agree for two terms to lie alike in memory."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: DType
-    """In which the mean comes back."""
-    is_scalar: bool
-
-
-class _Slot(NamedTuple):
-    region: int
-    start: int
-    stop: int
-
-
-class Layout:
-    """Where variables lie in a term's memory: one flat region per type of the rule, without gaps."""
-
-    def __init__(self, entries: tuple[Entry, ...]) -> None:
-        self.entries = entries
-        self.dtypes: list[DType] = []
-        self.sizes: list[int] = []
-        self.slots: list[_Slot] = []
-        for entry in entries:
-            dtype = rule_dtype(entry.dtype)
-            if dtype not in self.dtypes:
-                self.dtypes.append(dtype)
-                self.sizes.append(0)
-            region = self.dtypes.index(dtype)
-            start = self.sizes[region]
-            self.sizes[region] += int(np.prod(entry.shape, dtype=np.int64))
-            self.slots.append(_Slot(region, start, self.sizes[region]))
-        self.index = {entry.name: position for position, entry in enumerate(entries)}
-
-    def allocate(self) -> list[Array]:
-        """Regions of this layout, not initialised."""
-        return [np.empty(size, dtype) for size, dtype in zip(self.sizes, self.dtypes, strict=True)]
 
 
 class Term:
@@ -67,7 +29,7 @@ class Term:
     As long as it stands for a single site it may refer to that site's arrays; `WeightedMean.own` ends that.
     """
 
-    __slots__ = ("divisors", "factor", "layout", "regions", "values")
+    __slots__ = ("divisors", "factor", "is_borrowed", "layout", "regions", "values")
 
     def __init__(self, layout: Layout, divisors: Array) -> None:
         self.layout = layout
@@ -76,16 +38,19 @@ class Term:
         self.regions: list[Array] | None = None
         self.values: list[Array] | None = None
         self.factor = 1.0
+        """What the numbers are still to be multiplied by."""
+        self.is_borrowed = False
+        """Whether its memory is somebody else's, who wants it back as soon as nothing lies there."""
 
     def view(self, position: int) -> Array:
-        """The sum of one variable, flat; a view. The term must own its memory."""
+        """The sum of one variable, flat; a view. The term must have memory of its own."""
         assert self.regions is not None
         region, start, stop = self.layout.slots[position]
         return self.regions[region][start:stop]
 
 
 class WeightedMean:
-    """The rule of the weighted mean, in the four steps of a fold: `term`, `own`, `combine`, `mean`.
+    """The rule of the weighted mean, in the steps of a fold: `read`, `weighted`, `own`, `combine`, `mean`.
 
     Sums are formed in the type that `rule_dtype` names; where widths are mixed the wider one wins. Means of integers
     and booleans are rounded half to even and keep their dtype; float16 keeps it, too. The arithmetic is one
@@ -94,48 +59,68 @@ class WeightedMean:
 
     Memory: a term owns one array per type. Terms that were merged into others give theirs to the next ones. No array
     that comes in is written to, and none is referred to after `own` or `combine`. Not for several threads.
+
+    Args:
+        allocate: Where sums get their memory; None: from the system.
     """
 
-    def __init__(self) -> None:
-        self._layout = Layout(())
-        self._spare: list[list[Array]] = []
+    def __init__(self, allocate: Allocate | None = None) -> None:
+        self._memory = Memory(allocate)
+        self._reader = Reader(self._memory)
         self._scratch: dict[DType, Array] = {}
 
-    def term(self, values: Mapping[str, object], weight: float, *, divisor: float | None = None) -> Term:
-        """One site's term; it refers to the given arrays until `own` or `combine`.
+    def use_memory(self, allocate: Allocate) -> None:
+        """From now on sums get their memory here."""
+        self._memory.clear()
+        self._memory.allocate = allocate
+
+    def read(self, values: Mapping[str, object], reference: Reference, *, weight: float) -> Reading:
+        """A contribution, checked; see `Reader.read`."""
+        return self._reader.read(values, reference, weight=weight)
+
+    def weighted(self, reading: Reading, weight: float, *, divisor: float | None = None) -> Term:
+        """The term of a contribution that was read; it may refer to its arrays until `own` or `combine`.
 
         Args:
-            values: The variables by name; see `as_value` for what counts as numbers.
+            reading: Not used again.
             weight: What the values are multiplied by.
             divisor: What the site adds to the divisor of the mean, > 0; the weight unless given.
+        """
+        divisors = np.empty(len(reading.layout.entries))
+        divisors.fill(weight if divisor is None else divisor)
+        term = Term(reading.layout, divisors)
+        term.factor = float(weight)
+        term.regions = reading.regions
+        if reading.regions is None:
+            term.values = reading.arrays
+        return term
+
+    def term(self, values: Mapping[str, object], weight: float, *, divisor: float | None = None) -> Term:
+        """One site's term, of values that nobody checked; see `weighted`.
 
         Raises:
             RuleError: A variable is not made of numbers.
         """
         found = [as_value(name, value) for name, value in values.items()]
-        entries = tuple(
-            [
-                Entry(name, value.array.shape, value.array.dtype, value.is_scalar)
-                for name, value in zip(values, found, strict=True)
-            ]
-        )
-        layout = self._layout_of(entries)
-        divisors = np.empty(len(entries))
-        divisors.fill(weight if divisor is None else divisor)
-        term = Term(layout, divisors)
-        term.values = [value.array for value in found]
-        term.factor = float(weight)
-        return term
+        entries = [
+            Entry(name, value.array.shape, value.array.dtype, value.is_scalar)
+            for name, value in zip(values, found, strict=True)
+        ]
+        reading = Reading(self._memory.layout_of(tuple(entries)), [value.array for value in found], None)
+        return self.weighted(reading, weight, divisor=divisor)
 
     def own(self, term: Term) -> None:
         """Make a term independent of the arrays it was made of; nothing to do where it is already, or is merged."""
-        if term.values is None:
-            return
-        term.regions = self._allocate(term.layout)
-        for position, value in enumerate(term.values):
-            out = term.view(position)
-            np.multiply(value.reshape(-1), term.factor, out=out, dtype=out.dtype)
-        term.values = None
+        if term.values is not None:
+            term.regions = self._memory.take(term.layout)
+            for position, value in enumerate(term.values):
+                out = term.view(position).reshape(value.shape)
+                np.multiply(value, term.factor, out=out, dtype=out.dtype)
+            term.values = None
+        elif term.regions is not None and term.factor != 1.0:
+            for region in term.regions:
+                np.multiply(region, term.factor, out=region)
+        term.factor = 1.0
 
     def combine(self, left: Term, right: Term) -> Term:
         """The sum of two terms, in the left one's memory where that holds all variables of both.
@@ -150,11 +135,36 @@ class WeightedMean:
         if right.values is not None:
             self._add_scaled(left, right.values, right.factor)
             right.values = None
-        elif left.regions is not None and right.regions is not None:
+            return left
+        self.own(right)
+        if left.regions is not None and right.regions is not None:
             for total, region in zip(left.regions, right.regions, strict=True):
                 np.add(total, region, out=total)
             self._release(right)
         return left
+
+    def pack(self, term: Term) -> tuple[dict[str, Any], list[Array]]:  # Any: plain JSON
+        """A term's description and its memory, for `unpack` in another process; the term is used up."""
+        self.own(term)
+        assert term.regions is not None
+        return {"entries": term.layout.to_json(), "divisors": term.divisors.tolist()}, term.regions
+
+    def unpack(self, head: Mapping[str, Any], regions: Sequence[Array]) -> Term:  # Any: plain JSON
+        """The term that `pack` took apart; it is worked on in the given memory.
+
+        Raises:
+            RuleError: The description is none, or does not fit the memory.
+        """
+        try:
+            entries, divisors = entries_from(head["entries"]), np.array(head["divisors"], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RuleError(f"no description of sums: {type(error).__name__}: {error}") from error
+        if divisors.shape != (len(entries),):
+            raise RuleError(f"{divisors.size} divisors for {len(entries)} sums")
+        term = Term(self._memory.layout_of(entries), divisors)
+        term.regions = term.layout.regions_from(regions)
+        term.is_borrowed = True
+        return term
 
     def mean(self, term: Term | None) -> dict[str, object]:
         """Divide, and hand the variables out; the term is used up.
@@ -163,7 +173,7 @@ class WeightedMean:
             By name NumPy arrays of the contributions' dtype, writable views of the rule's memory where no conversion
             was needed; a NumPy scalar for a variable that no site sent as an array. Empty if there is no term.
         """
-        self._spare.clear()
+        self._memory.clear()
         if term is None:
             return {}
         self.own(term)
@@ -186,31 +196,22 @@ class WeightedMean:
             part = term.view(position)
             np.divide(part, float(divisor), out=part)
 
-    def _layout_of(self, entries: tuple[Entry, ...]) -> Layout:
-        # Nearly always the layout of the term before, so that one is remembered.
-        if entries != self._layout.entries:
-            self._layout = Layout(entries)
-            self._spare.clear()
-        return self._layout
-
-    def _allocate(self, layout: Layout) -> list[Array]:
-        return self._spare.pop() if self._spare and layout is self._layout else layout.allocate()
-
     def _release(self, term: Term) -> None:
-        if term.layout is self._layout and term.regions is not None:
-            self._spare.append(term.regions)
+        if term.regions is not None and not term.is_borrowed:
+            self._memory.give_back(term.layout, term.regions)
         term.regions = None
 
     def _add_scaled(self, left: Term, values: list[Array], factor: float) -> None:
         """Add factor * values to the left term, each product rounded exactly as if it had been stored."""
         for position, value in enumerate(values):
-            total, flat = left.view(position), value.reshape(-1)
+            total = left.view(position)
             scratch = self._scratch_of(total.dtype)
-            for start in range(0, len(total), PIECE):
-                piece = total[start : start + PIECE]
-                product = scratch[: len(piece)]
-                np.multiply(flat[start : start + PIECE], factor, out=product, dtype=piece.dtype)
+            start = 0
+            for part in flat_pieces(value, PIECE):
+                piece, product = total[start : start + len(part)], scratch[: len(part)]
+                np.multiply(part, factor, out=product, dtype=piece.dtype)
                 np.add(piece, product, out=piece)
+                start += len(part)
 
     def _scratch_of(self, dtype: DType) -> Array:
         scratch = self._scratch.get(dtype)
@@ -220,12 +221,12 @@ class WeightedMean:
 
     def _combine_unlike(self, left: Term, right: Term) -> Term:
         self.own(right)
-        entries = _joined(left.layout, right.layout)
+        entries = joined(left.layout, right.layout)
         if entries == left.layout.entries:
             total = left
         else:
             total = Term(Layout(entries), np.zeros(len(entries)))
-            total.regions = total.layout.allocate()
+            total.regions = total.layout.allocate(self._memory.allocate)
             for position in range(len(left.layout.entries)):
                 np.copyto(total.view(position), left.view(position), casting="same_kind")
             total.divisors[: len(left.divisors)] = left.divisors
@@ -265,22 +266,6 @@ def weighted_mean(contributions: Mapping[str, tuple[Mapping[str, object], float]
         fold.add(site, term)
         rule.own(term)
     return rule.mean(fold.finish())
-
-
-def _joined(left: Layout, right: Layout) -> tuple[Entry, ...]:
-    """The variables of both, the left ones first."""
-    entries = list(left.entries)
-    for entry in right.entries:
-        place = left.index.get(entry.name)
-        if place is None:
-            entries.append(entry)
-            continue
-        ours = entries[place]
-        if ours.shape != entry.shape:
-            raise RuleError(f"tensor '{entry.name}' has shape {entry.shape}, elsewhere {ours.shape}")
-        dtype = np.promote_types(ours.dtype, entry.dtype)
-        entries[place] = Entry(entry.name, entry.shape, dtype, ours.is_scalar and entry.is_scalar)
-    return tuple(entries)
 
 
 def _in_dtype(sums: Array, dtype: DType) -> Array:

@@ -52,6 +52,16 @@ class AnyRelayTaskManager(TaskManager):
         self._offered = (client_task, late)
         return TaskCheckStatus.SEND
 
+    def candidates(self, task: Task) -> list[str] | None:
+        """Those with a turn left unless somebody holds the task; with dynamic targets anybody."""
+        if self.dynamic_targets:
+            return None
+        self._count_turns(task)
+        holder = task.client_tasks[-1] if task.client_tasks else None
+        if holder is not None and holder.result_received_time is None and not self._time_is_up(holder):
+            return []
+        return list(Counter(task.targets or ()) - self._used)
+
     def check_task_exit(self, task: Task) -> tuple[bool, TaskCompletionStatus]:
         """OK when all places were handed out and all answered."""
         if self._all_answered(task):

@@ -80,6 +80,10 @@ class BcastForeverTaskManager(TaskManager):
         is_target = self._is_target(client_task.task, client_task.client.name)
         return TaskCheckStatus.SEND if is_target else TaskCheckStatus.NO_BLOCK
 
+    def candidates(self, task: Task) -> list[str] | None:
+        """All targets, always."""
+        return task.targets
+
     def check_task_exit(self, task: Task) -> tuple[bool, TaskCompletionStatus]:
         """Never over by itself."""
         return False, TaskCompletionStatus.IGNORED

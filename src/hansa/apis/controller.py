@@ -31,7 +31,7 @@ from hansa.apis.seq_relay_manager import SequentialRelayTaskManager
 from hansa.apis.shareable import Shareable
 from hansa.apis.signal import Signal
 from hansa.apis.task_desk import TaskDesk
-from hansa.apis.task_manager import TaskManager
+from hansa.apis.task_manager import TaskManager, foresees
 
 __all__ = ["Client", "ClientTask", "Controller", "SendOrder", "Task", "TaskCompletionStatus"]
 
@@ -98,6 +98,12 @@ class Controller(Responder, ControllerSpec, ABC):
         check_type("client", client, Client)
         check_type("fl_ctx", fl_ctx, FLContext)
         return self._desk.request(client, fl_ctx)
+
+    def candidates(self) -> list[str] | None:
+        """The sites, by code point, that might be given something if they asked now; None: any site might."""
+        if not foresees(type(self), "process_task_request", foresight="candidates"):
+            return None  # a subclass answers requests in its own way
+        return self._desk.candidates()
 
     def handle_exception(self, task_id: str, fl_ctx: FLContext) -> None:
         """What was handed out under that id could not be sent: its task is cancelled."""

@@ -23,6 +23,8 @@ class RoundKey:
     """int: how many commits the global model has seen."""
     ERROR = "__error__"
     """str: header of a result whose return code is not OK: what went wrong, in one line."""
+    FOLDED = "__folded__"
+    """str: header of a result whose tensors came in a `FoldedPart`: why it does not count, "" if it does."""
 
 
 @runtime_checkable
@@ -109,6 +111,15 @@ class OffersProblems(Protocol):
             where: What was under way, with the task and the site if there was one.
             error: What was raised.
         """
+        ...
+
+
+@runtime_checkable
+class OffersSeed(Protocol):
+    """An engine whose job has a seed."""
+
+    def seed_for(self, text: str) -> int:
+        """A seed that depends on the job's seed and on this text alone."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from typing import ClassVar
 
 from hansa.apis.analytix import AnalyticsData, AnalyticsDataType
 from hansa.apis.event_type import EventType
@@ -24,7 +25,12 @@ class FLComponent:
         hears: The local events that `handle_event` of this very class cares for, so that the others cost nothing; may
             be a property. None: all. Federated events reach every component. A subclass that has a `handle_event` of
             its own and says nothing hears all.
+        stateless: Whether components of this very class keep nothing from one task to the next: no attribute, no file
+            handle, no sticky property, nothing from START_RUN that belongs to one site. A simulator may then use one
+            object for many sites, and put sites away between their tasks. A subclass has to say so for itself.
     """
+
+    stateless: ClassVar[bool] = False
 
     @property
     def hears(self) -> frozenset[str] | None:

@@ -17,9 +17,12 @@ class Responder(FLComponent, ABC):
     Attributes:
         workflow_index: The place of the workflow in its job, from 0; the first part of the ids of its client tasks.
             The runtime sets it.
+        waits_for: What the control flow waits for, in one line, if it is not the answers to its tasks. Whoever finds
+            that nothing can come any more says it.
     """
 
     workflow_index: int = 0
+    waits_for: str | None = None
 
     def initialize_run(self, fl_ctx: FLContext) -> None:
         """Called before the first request."""
@@ -31,6 +34,16 @@ class Responder(FLComponent, ABC):
         Returns:
             Task name, id and data; `("", "", None)` where there is nothing to do.
         """
+
+    def candidates(self) -> list[str] | None:
+        """The sites, by code point, that `process_task_request` might give something now.
+
+        A subclass that answers requests in its own way overrides this, too, or is asked for every site.
+
+        Returns:
+            Names; nobody else would be given anything. None (the default): any site might be.
+        """
+        return None
 
     @abstractmethod
     def handle_exception(self, task_id: str, fl_ctx: FLContext) -> None:

@@ -32,6 +32,14 @@ class SendTaskManager(TaskManager):
         in_window = task.targets.index(name) < self._window(task)
         return TaskCheckStatus.SEND if in_window else TaskCheckStatus.BLOCK
 
+    def candidates(self, task: Task) -> list[str] | None:
+        """The targets whose turn it is, until one has it."""
+        if task.client_tasks:
+            return []
+        if self.send_order is SendOrder.ANY or task.targets is None:
+            return task.targets
+        return task.targets[: self._window(task)]
+
     def check_task_exit(self, task: Task) -> tuple[bool, TaskCompletionStatus]:
         """OK with the first result."""
         if self._tally_of(task).answered_at:

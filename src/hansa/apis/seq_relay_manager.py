@@ -49,6 +49,16 @@ class SequentialRelayTaskManager(TaskManager):
                 return TaskCheckStatus.SEND
         return TaskCheckStatus.NO_BLOCK
 
+    def candidates(self, task: Task) -> list[str] | None:
+        """The sites of the window; with dynamic targets anybody."""
+        if self.dynamic_targets:
+            return None
+        opened = self._window_opened(task)
+        if opened is None:
+            return []
+        begin = self._last_place(task) + 1
+        return _targets_of(task)[begin : begin + self._width(opened)]
+
     def check_task_exit(self, task: Task) -> tuple[bool, TaskCompletionStatus]:
         """OK or TIMEOUT, depending on whether the latest holder answered, when there is nothing left to wait for."""
         end = self._end(task)

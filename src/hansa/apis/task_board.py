@@ -26,7 +26,7 @@ from hansa.apis.task_events import (
     Tick,
     UnknownResult,
 )
-from hansa.apis.task_manager import Tally, TaskCheckStatus, TaskManager
+from hansa.apis.task_manager import Tally, TaskCheckStatus, TaskManager, foresees
 
 
 class TaskBoard:
@@ -97,6 +97,24 @@ class TaskBoard:
     def num_standing(self) -> int:
         """How many tasks are on the board, those that are over but not taken off included."""
         return len(self._standing)
+
+    def candidates(self, now: float) -> list[str] | None:
+        """The sites, by code point, that might be given something if they asked now; None: anybody might.
+
+        Nobody else would be given anything; of these, some may not be either. It costs as much as the standing tasks
+        have targets and holders.
+        """
+        self._now = now
+        names: dict[str, None] = {}  # keeps the order of the targets: sorting what is sorted is quick
+        for task, entry in self._standing.items():
+            if task.completion_status is not None or entry.is_past(now):
+                continue
+            takers = entry.manager.candidates(task) if entry.knows_candidates else None
+            if takers is None:
+                return None
+            names |= dict.fromkeys(takers)
+            names |= dict.fromkeys(entry.holders())
+        return sorted(names)
 
     def part(self, client_task_id: str) -> ClientTask | None:
         """The part with that id of a task on the board."""
@@ -315,6 +333,7 @@ class _Standing:
         "arrived",
         "due",
         "key",
+        "knows_candidates",
         "manager",
         "next_change",
         "offer",
@@ -332,6 +351,7 @@ class _Standing:
         self.visits: dict[str, int] = {}
         """How many parts each site was given."""
         self.manager = manager
+        self.knows_candidates = foresees(type(manager), "check_task_send", foresight="candidates")
         self.next_change: Callable[[Task], float | None] | None = _next_change_of(manager)
         self.tally = Tally()
         self.offer: ClientTask | None = None
@@ -350,6 +370,11 @@ class _Standing:
         """Whether a callback is running or about to."""
         return self.offer is not None or bool(self.arrived)
 
+    def holders(self) -> list[str]:
+        """The sites that hold the task without having answered: whoever of them asks gets it once more."""
+        held = self.task.last_client_task_map.items() if self.tally.num_outstanding else ()
+        return [name for name, part in held if part.result_received_time is None and part.id not in self.arrived]
+
     @property
     def deadline(self) -> float | None:
         """When the timeout is due; None if there is none."""
@@ -364,6 +389,7 @@ class _Standing:
 
 def _next_change_of(manager: TaskManager) -> Callable[[Task], float | None] | None:
     """The manager's `next_change`, unless a subclass has other exits than the class that `next_change` is of."""
-    own = next(cls for cls in type(manager).__mro__ if "check_task_exit" in vars(cls))
+    if not foresees(type(manager), "check_task_exit", foresight="next_change"):
+        return None
     foresight: Callable[[Task], float | None] | None = getattr(manager, "next_change", None)
-    return foresight if hasattr(own, "next_change") else None
+    return foresight

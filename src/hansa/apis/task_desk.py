@@ -195,6 +195,11 @@ class TaskDesk:
         with self._lock:
             return self.board.tasks()
 
+    def candidates(self) -> list[str] | None:
+        """Who might be given something now; see `TaskBoard.candidates`."""
+        with self._lock:
+            return self.board.candidates(self.waiter.now()) if self.board.num_standing() else []
+
     def sites_of_tasks(self) -> dict[str, list[str]]:
         """The names of the sites that each standing task was handed to."""
         with self._lock:
@@ -257,7 +262,7 @@ class TaskDesk:
             data: Shareable | None = None
             try:
                 if not over_before:
-                    self._mark_resend(effect.resend, fl_ctx)
+                    _mark_resend(effect.resend, fl_ctx)
                     self._call(task, task.before_task_sent_cb, part, client_task=part, fl_ctx=fl_ctx)
                     data = task.data
                     self._call(task, task.after_task_sent_cb, part, client_task=part, fl_ctx=fl_ctx)
@@ -268,11 +273,6 @@ class TaskDesk:
         if any(isinstance(effect, HandedOut) for effect in effects):
             return (task.name, part.id, data)
         return NOTHING
-
-    def _mark_resend(self, resend: bool, fl_ctx: FLContext) -> None:
-        # Said only where it differs: a driver may use one context for many requests.
-        if resend or fl_ctx.get_prop(FLContextKey.IS_CLIENT_TASK_RESEND):
-            fl_ctx.set_prop(FLContextKey.IS_CLIENT_TASK_RESEND, resend, private=True, sticky=False)
 
     def _deliver(self, begun: DeliveryBegun, fl_ctx: FLContext) -> None:
         part = begun.client_task
@@ -344,6 +344,12 @@ class TaskDesk:
     def _log_dropped(self, effect: Dropped, fl_ctx: FLContext) -> None:
         part = effect.client_task
         self._owner.log_info(fl_ctx, f"task {part.task.name}: result of {part.client.name} dropped: {effect.reason}")
+
+
+def _mark_resend(resend: bool, fl_ctx: FLContext) -> None:
+    # Said only where it differs: a driver may use one context for many requests.
+    if resend or fl_ctx.get_prop(FLContextKey.IS_CLIENT_TASK_RESEND):
+        fl_ctx.set_prop(FLContextKey.IS_CLIENT_TASK_RESEND, resend, private=True, sticky=False)
 
 
 def _report(owner: FLComponent, where: str, error: BaseException, fl_ctx: FLContext) -> None:

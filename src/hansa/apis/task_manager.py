@@ -43,6 +43,16 @@ class Tally:
         return cls(len(task.client_tasks), sorted(times))
 
 
+def foresees(kind: type, method: str, *, foresight: str) -> bool:
+    """Whether a class's `foresight` is about its own `method`: no subclass has replaced that one alone."""
+    for cls in kind.__mro__:
+        if foresight in vars(cls):
+            return True
+        if method in vars(cls):
+            return False
+    return False
+
+
 def whole_periods(elapsed_s: float, period_s: float) -> int:
     """How many whole periods have gone by; a microsecond short of one counts as one, against rounding."""
     return int((elapsed_s + 1e-6) / period_s)
@@ -52,7 +62,8 @@ class TaskManager:
     """Decides for one task. The board sets `now`, `task_check_period` and `tally` when the task is posted.
 
     A subclass that overrides `check_task_exit` and has no `next_change(task) -> float | None` of its own, the next
-    time at which an answer may change without an event, is asked once per check period.
+    time at which an answer may change without an event, is asked once per check period. One that overrides
+    `check_task_send` and has no `candidates(task)` of its own is taken to have something for anybody.
     """
 
     now: Callable[[], float] = staticmethod(process_clock)
@@ -84,6 +95,12 @@ class TaskManager:
         if name in task.last_client_task_map or not self._is_target(task, name):
             return TaskCheckStatus.NO_BLOCK
         return TaskCheckStatus.SEND
+
+    def candidates(self, task: Task) -> list[str] | None:
+        """Who might be handed the task now if they asked: nobody else would be; None: anybody."""
+        if task.targets is None:
+            return None
+        return [name for name in task.targets if name not in task.last_client_task_map]
 
     def check_task_exit(self, task: Task) -> tuple[bool, TaskCompletionStatus]:
         """Whether the task is over, and how. Its timeout is not the manager's affair."""

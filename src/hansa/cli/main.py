@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import hansa
-from hansa.cli import demo, runs, simulate
+from hansa.cli import demo, job, runs, simulate
 from hansa.cli.output import plain
 from hansa.errors import HansaError, RunError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
+app.add_typer(job.app, name="job")
 app.add_typer(runs.app, name="runs")
 
 

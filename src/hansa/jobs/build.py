@@ -142,19 +142,19 @@ class Builder:
     def _component(self, config: Config, place: Place, built: list[object], kind: type) -> Any:
         made = self._finder.find(config, place)
         _check_kind(made, kind, place)
-        written, at = _written_args(config, place)
+        written, at = written_args(config, place)
         if missing := check_arguments(made, written, at):
             raise at.error(f"{label(made)} needs the argument {missing[0]!r}")
         args = {key: self._argument(value, at.at(key), built) for key, value in written.items()}
         with user_code(f"cannot build {label(made)}", place):
             thing = made(**args)
         if not isinstance(thing, kind):
-            raise _wrong_kind(label(type(thing)), kind, place)
+            raise _wrong_kind(type(thing), kind, place)
         built.append(thing)
         return thing
 
     def _argument(self, value: Any, place: Place, built: list[object]) -> Any:  # Any: JSON in, an object or JSON out
-        if not _looks_like_a_component(value):
+        if not is_component(value):
             return copy.deepcopy(value)  # every site gets containers of its own
         if value.get("disabled"):
             return None
@@ -164,7 +164,7 @@ class Builder:
             if "path" in value and "args" in value:
                 raise
             return copy.deepcopy(value)
-        if check_arguments(made, *_written_args(value, place)):
+        if check_arguments(made, *written_args(value, place)):
             return copy.deepcopy(value)
         return self._component(value, place, built, object)
 
@@ -228,7 +228,8 @@ def _enabled(section: list[Config], place: Place) -> Iterator[tuple[Config, Plac
             yield item, place.at(position)
 
 
-def _written_args(config: Config, place: Place) -> tuple[Config, Place]:
+def written_args(config: Config, place: Place) -> tuple[Config, Place]:
+    """The arguments in a component's config, and where they stand."""
     args, at = config.get("args", {}), place.at("args")
     if isinstance(args.get("class_attributes"), dict):  # FLARE: these replace the args
         return args["class_attributes"], at.at("class_attributes")
@@ -238,17 +239,21 @@ def _written_args(config: Config, place: Place) -> tuple[Config, Place]:
 def _check_kind(made: Factory, kind: type, place: Place) -> None:
     """Look before the call: the constructor of a wrong class may fail for reasons that only confuse."""
     if isinstance(made, type) and not issubclass(made, kind):
-        raise _wrong_kind(label(made), kind, place)
+        raise _wrong_kind(made, kind, place)
 
 
 _EXPECTED: dict[type, str] = {Responder: "a workflow must be a Controller", Executor: "an executor must be an Executor"}
 
 
-def _wrong_kind(name: str, kind: type, place: Place) -> ConfigError:
-    return place.error(f"{_EXPECTED.get(kind, 'a filter must be a Filter')}, and {name} is none")
+def _wrong_kind(made: type, kind: type, place: Place) -> ConfigError:
+    expected = f"{_EXPECTED.get(kind, 'a filter must be a Filter')}, and {label(made)} is none"
+    if any(parent.__module__.partition(".")[0] == "nvflare" for parent in made.__mro__):  # ours say hansa
+        expected += ": it is built on the nvflare that is installed here, which Hansa leaves alone; uninstall that"
+    return place.error(expected)
 
 
-def _looks_like_a_component(value: object) -> TypeGuard[dict[str, Any]]:
+def is_component(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether an argument reads like a component, so that it is built if its class can be found."""
     if not isinstance(value, dict) or not value.keys() <= set(KEYS) or not value.keys() & {"path", "name"}:
         return False
     names = [value[key] for key in ("path", "name") if key in value]

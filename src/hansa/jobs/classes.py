@@ -89,6 +89,20 @@ class ClassFinder:
         raise _unknown(place, f"there is no module {name!r}{suggestion(name, near)}")
 
 
+def written_path(config: Mapping[str, Any], place: Place) -> str:
+    """The full path of the class that a component's config names, found without importing anything of the job's.
+
+    Raises:
+        UnknownClass: Nothing is called so.
+        ConfigError: It is owed by a later release, or the name is ambiguous.
+    """
+    if "path" in config:
+        return _translated(config["path"], place.at("path"))
+    if "name" in config:
+        return _path_of(config["name"], place.at("name"))
+    raise place.error("a component needs a 'path' or a 'name'")
+
+
 def check_arguments(made: Factory, args: Mapping[str, Any], place: Place) -> list[str]:
     """Hold arguments against a constructor's signature.
 

@@ -127,9 +127,13 @@ class Job:
         Args:
             target: A site's name, or `server`.
         """
-        named = {who: name for name, targets in self.deploy_map.items() for who in targets}
-        name = named.get(target, named.get(ALL))
+        name = self.app_name_for(target)
         return None if name is None else self.apps[name]
+
+    def app_name_for(self, target: str) -> str | None:
+        """The name of the app that a participant runs."""
+        named = {who: name for name, targets in self.deploy_map.items() for who in targets}
+        return named.get(target, named.get(ALL))
 
     @property
     def server_app(self) -> App:

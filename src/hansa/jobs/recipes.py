@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from hansa import tensors
 from hansa.apis.executor import Executor
 from hansa.apis.learner_spec import Learner
+from hansa.apis.sampling import Sampling
 from hansa.errors import ConfigError
 from hansa.jobs.classes import check_arguments
 from hansa.jobs.component import Component, Variable, as_config
@@ -40,6 +41,9 @@ class FedAvgOptions(TypedDict, total=False):
     """More parts on the server, which hear its events; without an id they go by the name of their class."""
     client_components: Sequence[Component]
     """More parts at each site, such as a Learner."""
+    sampling: Mapping[str, Any]  # Any: plain JSON
+    """Which of the live sites a round asks: `{"fraction": 0.1}` or `{"count": 100}` of all, of `{"names": [...]}` or of
+    `{"tag": "icu"}`; see `hansa.apis.sampling.Sampling`. All of them unless given."""
     result_filters: Sequence[Component]
     """What a site's result goes through before it leaves the site, in this order."""
 
@@ -64,7 +68,8 @@ def fed_avg(
             Learner goes into the LearnerExecutor: `Component("...LearnerExecutor", learner_id="learner")`, with the
             Learner itself among the `client_components`.
         rounds: How many times the sites train; at least 1.
-        min_sites: How many sites are enough for a round; None for all sites of the run.
+        min_sites: How many sites are enough for a round; None for all sites of the run, or all that the round asks if
+            it asks only some (`sampling`).
         options: See `FedAvgOptions`.
 
     Returns:
@@ -133,6 +138,7 @@ def _server(names: _Parts, rounds: int, min_sites: int | None, options: FedAvgOp
         ),
         Component("hansa.components.widgets.history_receiver.HistoryReceiver", id="history"),
     ]
+    chosen = {"sampling": options["sampling"]} if "sampling" in options else {}
     workflow = Component(
         "hansa.components.workflows.scatter_and_gather.ScatterAndGather",
         id="scatter_and_gather",
@@ -140,6 +146,7 @@ def _server(names: _Parts, rounds: int, min_sites: int | None, options: FedAvgOp
         num_rounds=rounds,
         wait_time_after_min_received=options.get("wait_s", 10),
         min_counted=enough,
+        **chosen,
     )
     return {
         "format_version": FORMAT_VERSION,
@@ -226,6 +233,7 @@ def _check_options(options: FedAvgOptions) -> None:
         raise ConfigError(f"must be a number above 0, not {silent_s!r}", key="silent_s")
     if options.get("params_type", "full") not in _KINDS:
         raise ConfigError(f"must be 'full' or 'diff', not {options['params_type']!r}", key="params_type")
+    Sampling.from_config(options.get("sampling"), key="sampling")
     name: object = options.get("name", "fed_avg")
     if not isinstance(name, str) or not name:
         raise ConfigError(f"must be a text that is not empty, not {name!r}", key="name")

@@ -80,6 +80,7 @@ class MetaShape(Strict):
     deploy_map: dict[str, list[str]] = {}
     min_clients: int = Field(default=1, ge=1)
     mandatory_clients: list[str] = []
+    site_tags: dict[str, list[str]] = {}
     resource_spec: dict[str, Any] = {}  # Any: a launcher's own words
 
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import linecache
+import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hansa.errors import ConfigError
-from hansa.jobs.job import App, Content, Job
+from hansa.jobs.cells import has_guard, needed_source
+from hansa.jobs.config import Side
+from hansa.jobs.job import App, Config, Content, Job
+
+_NOTEBOOK = "notebook_cells"
+"""The module that classes from a notebook travel in."""
+_CELL = re.compile(r"^<ipython-input-|[/\\]ipykernel_\d+[/\\]")
+"""The file names that notebooks give their cells."""
+
+_Source = tuple[str, dict[str, Content]]
+"""A module, and the files that it and its neighbours need, by their path in `custom/`."""
 
 
 class LocalClasses:
@@ -38,20 +50,36 @@ class LocalClasses:
         return path
 
 
-def portable(job: Job) -> dict[str, App]:
+def portable(job: Job, *, only: Side | None = None) -> dict[str, App]:
     """The apps of a job with the source of its local classes in `custom/`, and paths that lead there.
 
+    A class from a module brings that module's file, or its whole package, and the modules beside it that they import.
+    A class from a notebook or from a script that does its work when it is imported brings the statements that it
+    needs (`hansa.jobs.cells`).
+
+    Args:
+        job: The job.
+        only: The side whose classes travel; the other side's stay as they are. None: both.
+
     Raises:
-        ConfigError: A class without a file of its own: from a function, a notebook or the prompt.
+        ConfigError: A class without a source of its own: from a function or the prompt.
     """
     paths: dict[str, str] = {}
     sources: dict[str, Content] = {}
     # Slow to ask, so only here: packages that are installed in place, in their own source folder.
     installed = importlib.metadata.packages_distributions() if job.classes else {}
-    for path, cls in job.classes.items():
-        if cls.__module__.partition(".")[0] in installed:
-            continue
-        new_module, files = _source(cls)
+    named = {path for app in job.apps.values() for config in _configs(app, only) for path in _paths_in(config)}
+    local = {
+        path: cls
+        for path, cls in job.classes.items()
+        if path in named and cls.__module__.partition(".")[0] not in installed
+    }
+    for cls in local.values():
+        _check_top_level(cls)
+    in_main = [cls for cls in local.values() if cls.__module__ == "__main__"]
+    main = _main_source(in_main) if in_main else ("", {})
+    for path, cls in local.items():
+        new_module, files = main if cls in in_main else _source(cls)
         paths[path] = f"{new_module}.{cls.__name__}"
         sources.update({f"custom/{name}": file for name, file in files.items()})
     return {
@@ -65,6 +93,21 @@ def portable(job: Job) -> dict[str, App]:
     }
 
 
+def _configs(app: App, only: Side | None) -> list[Config | None]:
+    return {None: [app.server, app.client], Side.SERVER: [app.server], Side.CLIENT: [app.client]}[only]
+
+
+def _paths_in(value: Any) -> Iterator[str]:  # Any: JSON
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key == "path" and isinstance(item, str):
+                yield item
+            yield from _paths_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _paths_in(item)
+
+
 def _renamed(value: Any, paths: Mapping[str, str]) -> Any:  # Any: JSON in, JSON out
     if isinstance(value, Mapping):
         return {
@@ -74,30 +117,69 @@ def _renamed(value: Any, paths: Mapping[str, str]) -> Any:  # Any: JSON in, JSON
     return [_renamed(item, paths) for item in value] if isinstance(value, list) else value
 
 
-def _source(cls: type) -> tuple[str, dict[str, Path]]:
-    """The module in `custom/` that will hold a class, and the files that it needs there."""
-    module = sys.modules.get(cls.__module__)
-    file = getattr(module, "__file__", None)
+def _check_top_level(cls: type) -> None:
     if "<locals>" in cls.__qualname__:
         raise _homeless(cls, "is defined inside a function")
     if "." in cls.__qualname__:
         raise _homeless(cls, "is defined inside another class")
-    if module is None or file is None or not Path(file).is_file():
-        raise _homeless(cls, "is defined in a notebook or at the prompt")
-    path = Path(file).resolve()
+
+
+def _source(cls: type) -> _Source:
+    """The module in `custom/` that will hold a class, and the files that it needs there."""
+    path = _path_of(sys.modules.get(cls.__module__))
+    if path is None:
+        raise _homeless(cls, "has no source file")
     name = cls.__module__
-    if name == "__main__":
-        name = _module_name(path)
     if "." in name and not _package(name):  # a test runner's invention: dotted names without packages
         name = name.rpartition(".")[2]
-    files = _package(name) or {f"{name}.py": path}
-    for needed in list(files.values()):
-        _add_neighbours(needed, path.parent, files)
+    files: dict[str, Content] = dict(_package(name)) or {f"{name}.py": path}
+    _add_neighbours(files, path.parent)
     return name, files
 
 
+def _main_source(classes: Sequence[type]) -> _Source:
+    """The same for classes of the program that runs: a script, a notebook, or a module that was run with `-m`."""
+    main = sys.modules["__main__"]
+    for cls in classes:
+        if vars(main).get(cls.__name__) is not cls:
+            raise ConfigError(f"{cls.__name__} was defined again since; make the job anew", key="classes")
+    names = [cls.__name__ for cls in classes]
+    path = _path_of(main)
+    cells = _cells(main)
+    if cells:
+        files: dict[str, Content] = {f"{_NOTEBOOK}.py": needed_source(cells, names).encode()}
+        _add_neighbours(files, Path.cwd())
+        return _NOTEBOOK, files
+    if path is None:
+        raise _homeless(classes[0], "is defined at the prompt")
+    text = path.read_text(encoding="utf-8")
+    source: Content = path if has_guard(text) else needed_source([text], names).encode()
+    spec = main.__spec__
+    name = spec.name if spec is not None and _package(spec.name) else _module_name(path)
+    files = {**_package(name), f"{name.replace('.', '/')}.py": source}
+    _add_neighbours(files, path.parent)
+    return name, files
+
+
+def _cells(main: ModuleType) -> list[str]:
+    """The cells of a notebook in the order in which they ran; none where the program is no notebook."""
+    history = vars(main).get("_ih")  # IPython's own list of inputs
+    if isinstance(history, list):
+        return [cell for cell in history if isinstance(cell, str)]
+    entries = [(name, entry) for name, entry in linecache.cache.items() if _CELL.search(name)]
+    return ["".join(entry[2]) for _, entry in entries if len(entry) > 2]
+
+
+def _path_of(module: ModuleType | None) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if isinstance(file, str) and Path(file).is_file() else None
+
+
 def _homeless(cls: type, where: str) -> ConfigError:
-    return ConfigError(f"{cls.__name__} {where} and cannot travel; move it to the top of a .py file", key="classes")
+    return ConfigError(
+        f"{cls.__name__} {where} and cannot travel; move it to the top of a .py file or run with workers=0",
+        key="classes",
+    )
 
 
 def _module_name(script: Path) -> str:
@@ -114,17 +196,35 @@ def _package(name: str) -> dict[str, Path]:
     return {(Path(top) / file.relative_to(root)).as_posix(): file for root in roots for file in root.rglob("*.py")}
 
 
-def _add_neighbours(source: Path, folder: Path, files: dict[str, Path]) -> None:
-    """Take along the modules beside a script that it imports by their bare names, and theirs."""
-    for name in _imported(source):
-        file = folder / f"{name}.py"
-        if file.is_file() and f"{name}.py" not in files and file not in files.values():
-            files[f"{name}.py"] = file
-            _add_neighbours(file, folder, files)
+def _add_neighbours(files: dict[str, Content], folder: Path) -> None:
+    """Take along the modules and packages beside a source that it imports by their bare names, and theirs."""
+    todo = list(files.values())
+    while todo:
+        for name in _imported(todo.pop()):
+            if not _comes_from(name, folder):
+                continue
+            module, package = folder / f"{name}.py", folder / name
+            found = {f"{name}.py": module} if module.is_file() else {}
+            if not found and package.is_dir():
+                found = {file.relative_to(folder).as_posix(): file for file in package.rglob("*.py")}
+            fresh = {at: file for at, file in found.items() if at not in files and file not in files.values()}
+            files.update(fresh)
+            todo += fresh.values()
 
 
-def _imported(source: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source.read_bytes())):
+def _comes_from(name: str, folder: Path) -> bool:
+    """Whether an import of this name finds what lies in a folder, not something installed that is called the same."""
+    loaded = _file(sys.modules.get(name))
+    if loaded is not None:
+        return Path(loaded).resolve().is_relative_to(folder)
+    return name not in sys.stdlib_module_names and name != "hansa"
+
+
+def _imported(source: Content) -> Iterator[str]:
+    text = source.read_bytes() if isinstance(source, Path) else source
+    if not isinstance(text, bytes):
+        return
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -19,6 +19,7 @@ from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.events import EventFirer
 from hansa.runtime.history import RunHistory
 from hansa.runtime.later import LaterWriter
+from hansa.runtime.seeding import task_seed
 
 AuxHandler = Callable[..., Any]  # Any: user code; called with topic=, request=, fl_ctx=
 
@@ -117,6 +118,10 @@ class _Engine:
             fl_ctx.set_prop(FLContextKey.EVENT_SCOPE, EventScope.LOCAL, private=True, sticky=False)
         self._firer.fire(event_type, fl_ctx)
 
+    def is_heard(self, event_type: str) -> bool:
+        """Whether anybody on this side hears local events of this type."""
+        return self._firer is not None and bool(self._firer.hearers(event_type))
+
     def get_component(self, component_id: str) -> object:
         return self._parts.components.get(component_id) if self._parts else None
 
@@ -163,6 +168,7 @@ class ServerEngine(_Engine, ServerEngineSpec):
         link: The way to the sites.
         clients: The live sites, asked anew each time.
         services: Clock, record and writer of the run.
+        seed: The job's seed.
     """
 
     def __init__(
@@ -173,9 +179,11 @@ class ServerEngine(_Engine, ServerEngineSpec):
         link: AuxLink,
         clients: Callable[[], Sequence[Client]],
         services: Services,
+        seed: int,
     ) -> None:
         super().__init__(manager_of, workspace, link)
         self._clients = clients
+        self._seed = seed
         self.waiter = services.loop
         self.history = services.history
         self.on_commit: Callable[[Mapping[str, Any]], int] = lambda state: 0
@@ -187,6 +195,10 @@ class ServerEngine(_Engine, ServerEngineSpec):
     def commit(self, workflow_state: Mapping[str, Any]) -> int:
         """See `hansa.apis.engine.OffersCommit`."""
         return self.on_commit(workflow_state)
+
+    def seed_for(self, text: str) -> int:
+        """See `hansa.apis.engine.OffersSeed`."""
+        return task_seed(self._seed, text)
 
     def problem(self, where: str, error: BaseException) -> None:
         """See `hansa.apis.engine.OffersProblems`."""

@@ -1,24 +1,23 @@
-"""A whole federation in this process: the dispatcher's loop over one server and its sites.
+"""The dispatcher's loop over one server and its sites, wherever these are.
 
-The thread that calls `run` is the dispatcher: it hands tasks out, executes them, takes results, and runs the
-passes of the task board. The workflows run on one other thread, started once. Sites are served in code point
-order of their names; every idle site is offered its task before the first one executes, as over a network.
+The thread that calls `run` is the dispatcher: it hands tasks out, takes results, and runs the passes of the task
+board. The workflows run on one other thread, started once. Sites are served in code point order of their names; every
+idle site is offered its task before the first result is taken.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
 
 from hansa.apis.client import Client
 from hansa.errors import RunError
+from hansa.runtime.assignments import Assignment, Crew, Delivery
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import server_randomness_untouched
-from hansa.runtime.server_side import Assignment, ServerSide
-from hansa.runtime.site_side import SiteSide
+from hansa.runtime.server_side import ServerSide
 
 STOP_GRACE_S = 5.0
 """How long a workflow that was told to stop may take before it is left behind."""
@@ -35,7 +34,7 @@ class Federation:
 
     Args:
         server: The server's side.
-        sites: The sites' sides by name.
+        crew: Has the sites.
         clients: The sites that take part, by name, asked anew each time.
         loop: Clock and waiting place.
         phases: Where the time of each phase is added up.
@@ -45,15 +44,15 @@ class Federation:
     def __init__(
         self,
         server: ServerSide,
-        sites: Mapping[str, SiteSide],
+        crew: Crew,
         *,
-        clients: Callable[[], Sequence[Client]],
+        clients: Callable[[], Mapping[str, Client]],
         loop: EventLoop,
         phases: Phases,
         on_progress: Callable[[str], None] = lambda site: None,
     ) -> None:
         self._server = server
-        self._sites = sites
+        self._crew = crew
         self._clients = clients
         self._loop = loop
         self._phases = phases
@@ -91,13 +90,13 @@ class Federation:
 
     def _step(self) -> None:
         seen = self._loop.generation
-        batch = self._offers() if self._server.has_tasks else []
+        self._crew.attend()
+        batch = self._hand_out() if self._server.has_tasks else []
         if batch:
             # A task that stands for ever keeps the sites busy for ever: its time is up only if time passes meanwhile.
-            for_ever = all(is_repeated(assignment.task_id) for _, assignment in batch)
+            for_ever = all(is_repeated(assignment.task_id) for assignment in batch)
             with self._loop.held(), server_randomness_untouched(), self._loop.flowing() if for_ever else nullcontext():
-                for client, assignment in batch:
-                    self._execute(client, assignment)
+                self._collect()
             if for_ever:
                 self._loop.run_due()
             return
@@ -108,36 +107,49 @@ class Federation:
         if not something_may_come and not self._done:
             self._stuck()
 
-    def _offers(self) -> list[tuple[Client, Assignment]]:
+    def _hand_out(self) -> list[Assignment]:
+        clients = self._clients()
+        wanted = self._server.candidates()
         batch = []
-        for client in self._clients():
-            site = self._sites[client.name]
+        for name in clients if wanted is None else wanted:
+            client = clients.get(name)
+            if client is None:
+                continue
             with self._phases.of("hand out"):
-                assignment = self._server.request(client, self._props(site))
-            if assignment is not None:
-                site.assigned()
-                batch.append((client, assignment))
+                assignment = self._server.request(client, self._crew.props(name))
+                if assignment is not None:
+                    self._crew.hand_over(assignment)
+                    batch.append(assignment)
         return batch
 
-    def _props(self, site: SiteSide) -> dict[str, Any]:  # Any: properties hold any value
-        return site.outbox.public_props(site.engine.new_context())
-
-    def _execute(self, client: Client, assignment: Assignment) -> None:
-        site = self._sites[client.name]
-        if not site.alive or self._server.abort_signal.triggered:
-            return
+    def _collect(self) -> None:
+        """Take everything that comes of what was handed out."""
+        clients = self._clients()
         with self._phases.of("sites"):
-            message = site.run_task(assignment.name, assignment.message)
-        with self._phases.of("submit"):
-            self._server.submit(client, message)
-        self._on_progress(site.name)
+            for delivery in self._crew.deliveries():
+                with self._phases.of("submit"):
+                    self._take(delivery, clients)
+
+    def _take(self, delivery: Delivery, clients: Mapping[str, Client]) -> None:
+        if delivery.parts:
+            self._server.take_parts(delivery)
+        for answer in delivery.answers:
+            site = answer.assignment.site
+            self._server.submit(clients[site], answer.message, folded=answer.folded)
+            self._on_progress(site)
 
     def _stuck(self) -> None:
         if self._server.abort_signal.triggered:  # told to stop, its tasks cancelled, and still waiting
             self._left_behind = True
             return
-        gone = [f"{n} left ({s.ended_because})" for n, s in sorted(self._sites.items()) if s.ended_because]
-        reason = "; ".join(["the workflow waits for results that can never come", *gone])
+        gone = [f"{site} left ({reason})" for site, reason in sorted(self._crew.ended.items())]
+        waits_for = self._server.waits_for
+        what = (
+            f"{waits_for}, and more can never come"
+            if waits_for
+            else "the workflow waits for results that can never come"
+        )
+        reason = "; ".join([f"{what} can never come", *gone])
         self._server.outcome.failures.append(RunError(reason))
         self._server.stop(reason)
         self._server.cancel_tasks()

@@ -6,7 +6,7 @@ will over a network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from hansa.apis.fl_constant import ReservedTopic, ReturnCode
@@ -16,7 +16,7 @@ from hansa.errors import EncodeError
 from hansa.runtime.engines import AuxTable
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.user_code import Failure, Mishap, OnFailure
-from hansa.wire.codec import decode
+from hansa.wire.codec import Message, decode
 
 
 class End(Protocol):
@@ -51,53 +51,81 @@ class MemoryLink:
     def __init__(self, on_failure: OnFailure) -> None:
         self._on_failure = on_failure
         self._server: End | None = None
-        self._sites: Mapping[str, End] = {}
+        self._find: Callable[[str], End | None] = lambda site: None
 
-    def join(self, server: End, sites: Mapping[str, End]) -> None:
-        """Connect the sides."""
-        self._server, self._sites = server, sites
+    def join(self, server: End, find: Callable[[str], End | None]) -> None:
+        """Connect the sides.
+
+        Args:
+            server: The server.
+            find: Gives a site by its name.
+        """
+        self._server, self._find = server, find
 
     def to_server(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """A site asks the server."""
-        sender, receiver = self._sites.get(site), self._server
+        sender, receiver = self._find(site), self._server
         if sender is None or receiver is None:
             return make_reply(ReturnCode.COMMUNICATION_ERROR)
-        return self._exchange(sender, receiver, (topic, request), fl_ctx, name="server")
+        return self._exchange(sender, receiver, request_message(sender, topic, request, fl_ctx), name="server")
 
     def to_site(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """The server asks a site."""
-        sender, receiver = self._server, self._sites.get(site)
+        sender, receiver = self._server, self._find(site)
         if sender is None or receiver is None:
             return make_reply(ReturnCode.COMMUNICATION_ERROR)
         if topic == ReservedTopic.ABORT_ASK:
             receiver.abort_task()
             return make_reply(ReturnCode.OK)
-        return self._exchange(sender, receiver, (topic, request), fl_ctx, name=site)
+        return self._exchange(sender, receiver, request_message(sender, topic, request, fl_ctx), name=site)
 
-    def _exchange(
-        self, sender: End, receiver: End, message: tuple[str, Shareable], fl_ctx: FLContext, *, name: str
-    ) -> Shareable:
-        topic, request = message
-        arrived = _carried(sender.outbox, topic, request, fl_ctx)
-        with receiver.new_context() as other_ctx:
-            other_ctx.set_peer_context(_peer(arrived))
-            reply, failure = receiver.aux.answer(topic, arrived, fl_ctx=other_ctx)
-            if failure is not None:
-                self._on_failure(Mishap(name, f"handler of topic {topic}"), failure)
-            try:
-                answer = _carried(receiver.outbox, topic, reply, other_ctx)
-            except EncodeError as error:
-                self._on_failure(Mishap(name, f"reply to topic {topic}"), Failure(error, str(error), ""))
-                answer = make_reply(ReturnCode.HANDLER_EXCEPTION)
-        return answer
+    def _exchange(self, sender: End, receiver: End, request: Message, *, name: str) -> Shareable:
+        return received(answer(receiver, request, name=name, on_failure=self._on_failure))
 
 
-def _carried(outbox: Outbox, topic: str, message: Shareable, fl_ctx: FLContext) -> Shareable:
-    message.set_header(ReservedHeaderKey.TOPIC, topic)
-    message.set_peer_props(outbox.public_props(fl_ctx))
-    arrived = decode(outbox.pack(message), arrays="own")
+def request_message(sender: End, topic: str, request: Shareable, fl_ctx: FLContext) -> Message:
+    """An aux request as it leaves its sender.
+
+    Raises:
+        EncodeError: Something in it has no form on the wire.
+    """
+    return _outgoing(sender.outbox, topic, request, fl_ctx)
+
+
+def answer(receiver: End, request: Message, *, name: str, on_failure: OnFailure) -> Message:
+    """What a side answers to an aux request, on its way back.
+
+    Args:
+        receiver: Who is asked.
+        request: The request.
+        name: Who is asked, for problems.
+        on_failure: Told when the handler raises.
+    """
+    arrived = received(request)
+    topic = str(arrived.get_header(ReservedHeaderKey.TOPIC))
+    with receiver.new_context() as fl_ctx:
+        fl_ctx.set_peer_context(_peer(arrived))
+        reply, failure = receiver.aux.answer(topic, arrived, fl_ctx=fl_ctx)
+        if failure is not None:
+            on_failure(Mishap(name, f"handler of topic {topic}"), failure)
+        try:
+            return _outgoing(receiver.outbox, topic, reply, fl_ctx)
+        except EncodeError as error:
+            on_failure(Mishap(name, f"reply to topic {topic}"), Failure(error, str(error), ""))
+            return _outgoing(receiver.outbox, topic, make_reply(ReturnCode.HANDLER_EXCEPTION), fl_ctx)
+
+
+def received(message: Message) -> Shareable:
+    """An aux message at its receiver; its arrays are the receiver's own."""
+    arrived = decode(message, arrays="own")
     assert isinstance(arrived, Shareable)
     return arrived
+
+
+def _outgoing(outbox: Outbox, topic: str, message: Shareable, fl_ctx: FLContext) -> Message:
+    message.set_header(ReservedHeaderKey.TOPIC, topic)
+    message.set_peer_props(outbox.public_props(fl_ctx))
+    return outbox.pack(message)
 
 
 def _peer(message: Shareable) -> FLContext:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hansa.apis.client import Client
 from hansa.apis.event_type import EventType
 from hansa.apis.fl_component import FLComponent
-from hansa.apis.fl_constant import FLContextKey
+from hansa.apis.fl_constant import FLContextKey, ReservedKey
 from hansa.apis.fl_context import FLContext, FLContextManager
 from hansa.apis.signal import Signal
 from hansa.apis.widget import Widget, WidgetID
 from hansa.apis.workspace import Workspace
 from hansa.jobs.build import Builder, ClientApp, Parts, ServerApp
-from hansa.runtime.engines import ClientEngine, ServerEngine, Services
+from hansa.runtime.engines import AuxLink, ClientEngine, ServerEngine, Services
 from hansa.runtime.events import EventFirer
-from hansa.runtime.memory_link import MemoryLink
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.server_side import ServerSettings, ServerSide
 from hansa.runtime.site_side import SiteSettings, SiteSide
@@ -139,41 +139,52 @@ def _widgets(app: Parts) -> Mapping[str, Widget]:
 
 @dataclass(frozen=True)
 class RunParts:
-    """What all participants of a run share.
+    """What the participants in one process share.
 
     Attributes:
-        link: The way between them.
-        services: Clock, record and writer.
-        job_name: Identity of the server in contexts.
+        link: The way between server and sites.
         abort: The run's abort signal.
+        builder: Builds components.
     """
 
-    link: MemoryLink
+    link: AuxLink
+    abort: Signal
+    builder: Builder
+
+
+@dataclass(frozen=True)
+class Headquarters:
+    """What only the server's side has.
+
+    Attributes:
+        services: Clock, record and writer.
+        job_name: Its identity in contexts.
+        clients: The live sites, asked anew each time.
+    """
+
     services: Services
     job_name: str
-    abort: Signal
+    clients: Callable[[], Sequence[Client]]
 
 
 def make_server(
-    settings: ServerSettings, app: ServerApp, place: Place, *, shared: RunParts, clients: Any, builder: Builder
-) -> tuple[ServerSide, ServerEnd]:  # Any: Callable[[], Sequence[Client]]
+    settings: ServerSettings, app: ServerApp, place: Place, *, shared: RunParts, office: Headquarters
+) -> tuple[ServerSide, ServerEnd]:
     """The server's side of a run."""
-    outbox = Outbox(SERVER)
     engine = ServerEngine(
-        lambda e: FLContextManager(e, shared.job_name, RUN_NUMBER, {}, _stickers(place, shared.abort)),
+        lambda e: FLContextManager(e, office.job_name, RUN_NUMBER, {}, _stickers(place, shared.abort)),
         place.workspace,
         link=shared.link,
-        clients=clients,
-        services=shared.services,
+        clients=office.clients,
+        services=office.services,
+        seed=settings.seed,
     )
-    side = ServerSide(settings, app, engine=engine, outbox=outbox, abort=shared.abort)
-    _finish(engine, side, app, builder=builder, runner="ServerFedEventRunner")
+    side = ServerSide(settings, app, engine=engine, outbox=Outbox(SERVER), abort=shared.abort)
+    _finish(engine, side, app, builder=shared.builder, runner="ServerFedEventRunner")
     return side, ServerEnd(side)
 
 
-def make_site(
-    settings: SiteSettings, app: ClientApp, place: Place, *, shared: RunParts, builder: Builder
-) -> tuple[SiteSide, SiteEnd]:
+def make_site(settings: SiteSettings, app: ClientApp, place: Place, *, shared: RunParts) -> SiteSide:
     """One site's side of a run."""
     abort = Signal()
     engine = ClientEngine(
@@ -191,5 +202,18 @@ def make_site(
         side.abort_task()
 
     shared.abort.subscribe(stop)  # a task that works for hours would else keep the run from ending
-    _finish(engine, side, app, builder=builder, runner="ClientFedEventRunner")
-    return side, SiteEnd(side)
+    side.on_close = lambda: shared.abort.unsubscribe(stop)
+    _finish(engine, side, app, builder=shared.builder, runner="ClientFedEventRunner")
+    return side
+
+
+def default_props(name: str) -> dict[str, Any]:  # Any: properties hold any value
+    """The public properties of a site whose components have set none."""
+    return {ReservedKey.RUN_NUM: RUN_NUMBER, ReservedKey.IDENTITY_NAME: name, FLContextKey.CLIENT_NAME: name}
+
+
+def keeps_nothing(app: ClientApp) -> bool:
+    """Whether every part of a site says of its own class that it keeps nothing between tasks."""
+    chains = (*app.task_data_filters.values(), *app.task_result_filters.values())
+    parts = [*app.handlers, *app.executors.values(), *app.components.values(), *(part for c in chains for part in c)]
+    return all(vars(type(part)).get("stateless") is True for part in parts)

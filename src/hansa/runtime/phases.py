@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 
@@ -26,6 +27,13 @@ class Phases:
     def calls(self) -> dict[str, int]:
         """How often each ended."""
         return {name: phase.calls for name, phase in self._known.items() if phase.calls}
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Take over the times of another process."""
+        for name, more in seconds.items():
+            phase = self._known.setdefault(name, _Phase(self))
+            phase.seconds += more
+            phase.calls += 1
 
     def of(self, name: str) -> _Phase:
         """A context manager whose time goes to this phase."""

@@ -52,6 +52,20 @@ class LogFile:
             self._handler.close()
 
 
+def keep_line(level: int, name: str, text: str, *, created: float) -> None:
+    """Log what was logged in another process.
+
+    Args:
+        level: As in `logging`.
+        name: Of the logger.
+        text: The message.
+        created: When, in seconds since 1970.
+    """
+    record = logging.LogRecord(name, level, "", 0, text, None, None)
+    record.created = created
+    logging.getLogger(name).handle(record)
+
+
 class _Handler(logging.FileHandler):
     """A file that is not flushed for each line: that costs more than the line."""
 

@@ -20,22 +20,16 @@ from hansa.apis.signal import Signal
 from hansa.errors import DecodeError, EncodeError, RunError
 from hansa.jobs.build import ServerApp
 from hansa.runtime import user_code
+from hansa.runtime.assignments import Assignment, Delivery, TaskBody
 from hansa.runtime.engines import ServerEngine
 from hansa.runtime.filter_chain import copy_structure, put, run_chain, writes_input
+from hansa.runtime.fold_gate import FoldGate, is_ours, set_folded
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.runtime.standing import StandingTasks
+from hansa.wire.blobs import Allocate, fresh
 from hansa.wire.codec import Message, decode, to_bytes
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A task on its way to one site."""
-
-    name: str
-    task_id: str
-    message: Message
 
 
 @dataclass(frozen=True)
@@ -46,11 +40,15 @@ class ServerSettings:
         seed: The job's seed.
         on_failure: Told of each failure of user code here.
         phases: Where the time of each phase is added up.
+        allocate: Where tasks are written.
+        may_fold: Whether whoever holds the sites may fold their results.
     """
 
     seed: int
     on_failure: user_code.OnFailure
     phases: Phases
+    allocate: Allocate = fresh
+    may_fold: bool = True
 
 
 @dataclass
@@ -100,7 +98,9 @@ class ServerSide:
         self._app = app
         self.outbox = outbox
         self._current: _Workflow | None = None
-        self._standing = StandingTasks()
+        self._standing = StandingTasks(settings.allocate)
+        self._gate = FoldGate(app, settings.on_failure, may_fold=settings.may_fold)
+        self._draws_here = any(not is_ours(part) for part in (*app.handlers, *app.components.values()))
         self._logger = logging.getLogger("hansa.server")
         engine.on_commit = self._commit
         engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
@@ -194,6 +194,16 @@ class ServerSide:
         standing = getattr(current.responder, "get_num_standing_tasks", None)
         return standing is None or standing() > 0
 
+    @property
+    def waits_for(self) -> str | None:
+        """What the workflow waits for, where it says so."""
+        return getattr(self._current.responder, "waits_for", None) if self._current is not None else None
+
+    def candidates(self) -> list[str] | None:
+        """The sites that might be given something now, by code point; None: any might."""
+        foresees = getattr(self._current.responder, "candidates", None) if self._current is not None else None
+        return None if foresees is None else foresees()
+
     def request(self, client: Client, peer_props: dict[str, Any]) -> Assignment | None:
         """What this site should do now; None for nothing.
 
@@ -216,28 +226,44 @@ class ServerSide:
             if not name or data is None:
                 return None
             _set_task_props(fl_ctx, name, task_id)
-            return self._assign(current, (name, task_id, data), fl_ctx)
+            body = self._assign(current, (name, task_id, data), fl_ctx)
+            return None if body is None else Assignment(client.name, task_id, body)
 
-    def _assign(self, current: _Workflow, offer: tuple[str, str, Shareable], fl_ctx: FLContext) -> Assignment | None:
+    def _assign(self, current: _Workflow, offer: tuple[str, str, Shareable], fl_ctx: FLContext) -> TaskBody | None:
         name, task_id, data = offer
-        encoder = self._standing.encoder_for(current.responder, task_id)
-        filtered = self._filter_data(self._app.task_data_filters.get(name, ()), data, fl_ctx)
-        if isinstance(filtered, user_code.Failure):
-            self._settings.on_failure(user_code.Mishap("server", f"task {name}"), filtered)
-            user_code.call(current.responder.handle_exception, task_id, fl_ctx)
-            return None
-        filtered.set_header(ReservedHeaderKey.TASK_NAME, name)
-        filtered.set_header(ReservedHeaderKey.TASK_ID, task_id)
-        filtered.set_header(ReservedHeaderKey.WORKFLOW, current.id)
-        filtered.add_cookie(ReservedHeaderKey.WORKFLOW, current.id)
-        filtered.set_peer_props(self.outbox.public_props(fl_ctx))
+        standing = self._standing.of(current.responder, task_id)
+        chain = self._app.task_data_filters.get(name, ())
+        if chain or self._hears_of_task_data():
+            filtered = self._filter_data(chain, data, fl_ctx)
+            if isinstance(filtered, user_code.Failure):
+                self._settings.on_failure(user_code.Mishap("server", f"task {name}"), filtered)
+                user_code.call(current.responder.handle_exception, task_id, fl_ctx)
+                return None
+            data = filtered
+        props = self.outbox.public_props(fl_ctx)
+        body = standing.body_as_before(data, props)
+        if body is not None:
+            self.outbox.count(body.message)
+            return body
+        own = copy_structure(data, arrays=False)
+        assert isinstance(own, Shareable)
+        own.set_header(ReservedHeaderKey.TASK_NAME, name)
+        own.set_header(ReservedHeaderKey.WORKFLOW, current.id)
+        own.add_cookie(ReservedHeaderKey.WORKFLOW, current.id)
+        own.set_peer_props(props)
         with self._settings.phases.of("encode task"):
             try:
-                message = self.outbox.pack(filtered, encoder)
+                message = self.outbox.pack(own, standing.encoder)
             except EncodeError as error:
                 self.panic(f"task {name}: {error}")
                 return None
-        return Assignment(name, task_id, message)
+        if standing.plan is None:
+            standing.plan = self._gate.plan(current.responder, standing.task, name=name, fl_ctx=fl_ctx)
+        body = TaskBody(name, message, standing.plan, standing.timeout_s)
+        return standing.keep_body(body, data, props=props)
+
+    def _hears_of_task_data(self) -> bool:
+        return any(map(self.engine.is_heard, (EventType.BEFORE_TASK_DATA_FILTER, EventType.AFTER_TASK_DATA_FILTER)))
 
     def _filter_data(
         self, filters: list[Filter] | tuple[()], data: Shareable, fl_ctx: FLContext
@@ -256,7 +282,15 @@ class ServerSide:
 
     # -- submissions -------------------------------------------------------------------------------------------
 
-    def submit(self, client: Client, message: Message) -> None:
+    def take_parts(self, delivery: Delivery) -> None:
+        """Take parts of a sum; the results that they are the sum of are submitted after this."""
+        if self._current is not None:
+            with self.engine.new_context() as fl_ctx, self._settings.phases.of("receive (callbacks, rule)"):
+                failure = self._gate.take(self._current.responder, delivery.parts, fl_ctx=fl_ctx)
+            if failure is not None:
+                self.panic(f"a part of the sum cannot be taken: {failure.cause}")
+
+    def submit(self, client: Client, message: Message | dict[str, Any], *, folded: bool = False) -> None:
         """Take a site's result.
 
         A result that cannot be read, or that a filter of the server rejects, still counts as this site's answer,
@@ -265,7 +299,7 @@ class ServerSide:
         current = self._current
         try:
             with self._settings.phases.of("decode result"):
-                result = decode(message, arrays="own")
+                result = decode(message, arrays="own") if isinstance(message, Message) else _result_of(message)
         except DecodeError as error:
             self._logger.error("server: the result of %s cannot be read: %s", client.name, error)
             return
@@ -275,6 +309,9 @@ class ServerSide:
         if cookie is not None and cookie != current.id:
             self._logger.warning("server: a result of %s for workflow %s is dropped", client.name, cookie)
             return
+        set_folded(result, folded)
+        if self._draws_here:  # what callbacks draw must not depend on what a site in this process has drawn
+            seed_everything(task_seed(self._settings.seed, f"{result.get_header(ReservedHeaderKey.TASK_ID)}/server"))
         with self.engine.new_context() as fl_ctx:
             self._set_peer(fl_ctx, result.get_peer_props() or {})
             self._process(current, client, result, fl_ctx)
@@ -289,8 +326,6 @@ class ServerSide:
             self._set_result(fl_ctx, result)
             fire(EventType.BEFORE_TASK_RESULT_FILTER, fl_ctx)
             chain = self._app.task_result_filters.get(name, ())
-            if chain:  # its noise must not depend on what the site has drawn in the same process
-                seed_everything(task_seed(self._settings.seed, f"{task_id}/server"))
             filtered = run_chain(chain, result, fl_ctx)
             if isinstance(filtered, user_code.Failure):
                 self._settings.on_failure(user_code.Mishap("server", f"task {name} of {client.name}"), filtered)
@@ -329,6 +364,12 @@ class ServerSide:
 def _set_task_props(fl_ctx: FLContext, name: str, task_id: str) -> None:
     fl_ctx.set_prop(FLContextKey.TASK_NAME, name, private=True, sticky=False)
     fl_ctx.set_prop(FLContextKey.TASK_ID, task_id, private=True, sticky=False)
+
+
+def _result_of(plain: dict[str, Any]) -> Shareable:  # Any: JSON
+    result = Shareable()
+    result.update(plain)
+    return result
 
 
 def _instead_of(result: Shareable, cause: str) -> Shareable:

@@ -16,6 +16,7 @@ from hansa.errors import ConfigError, RunAborted, RunError
 from hansa.jobs.job import Job
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.federation import Federation
+from hansa.runtime.options import Setting, SimulatorOptions
 from hansa.runtime.participants import SERVER
 from hansa.runtime.progress import Progress
 from hansa.runtime.run import Run, RunStatus, Timings
@@ -31,23 +32,28 @@ def simulate(
     job: Job | str | os.PathLike[str],
     sites: int | Sequence[str],
     *,
+    workers: int | None = None,
     seed: int = 0,
     home: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     abort_signal: Signal | None = None,
+    options: SimulatorOptions | None = None,
 ) -> Run:
-    """Run a job over simulated sites in this process.
+    """Run a job over simulated sites, in processes of their own or in this one.
 
-    The same job, sites and seed give the same global model, bit for bit, where the job's own code is
-    deterministic.
+    The same job, sites and seed give the same global model, bit for bit, whatever the number of workers, where the
+    job's own code is deterministic.
 
     Args:
         job: The job, or the folder of one.
         sites: How many sites (`site-1`, `site-2`, ...) or their names.
+        workers: How many processes hold the sites; 0: this one does, for a debugger. None: `$HANSA_WORKERS`, else one
+            per core.
         seed: Where all randomness of the run comes from, >= 0.
         home: The folder that keeps runs; `$HANSA_HOME/runs` or `./runs` if None.
         progress: Show a live line; None: only in a terminal.
         abort_signal: Trigger it from another thread to stop the run.
+        options: What few need.
 
     Returns:
         The record of the run.
@@ -73,8 +79,9 @@ def simulate(
         log = cleanup.enter_context(LogFile(folder.path))
         cleanup.enter_context(_one_thread_per_site())
         try:
-            stage = cleanup.enter_context(Stage(loaded, names, seed=seed, folder=folder, loop=EventLoop()))
-        except (ConfigError, OSError, KeyboardInterrupt) as error:  # it never began
+            setting = Setting(names, seed, num_workers(workers), options or SimulatorOptions())
+            stage = cleanup.enter_context(Stage(loaded, setting, folder=folder, loop=EventLoop()))
+        except (ConfigError, RunError, OSError, KeyboardInterrupt) as error:  # it never began
             cleanup.close()
             folder.discard()
             if isinstance(error, OSError):
@@ -129,6 +136,24 @@ def site_names(sites: int | Sequence[str]) -> list[str]:
     return names
 
 
+def num_workers(wanted: int | None) -> int:
+    """How many workers: as given, as `$HANSA_WORKERS` says, or one per core that this process may use.
+
+    Raises:
+        ConfigError: It is no number of at least 0.
+    """
+    given: object = os.environ.get("HANSA_WORKERS") if wanted is None else wanted
+    if given is None or given == "":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(given, str) and given.isdecimal():
+        return int(given)
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        raise ConfigError(
+            f"must be an integer >= 0, not {given!r}", key="HANSA_WORKERS" if wanted is None else "workers"
+        )
+    return given
+
+
 def _one_thread_per_site() -> Any:  # Any: threadpoolctl is not typed
     from threadpoolctl import threadpool_limits
 
@@ -157,7 +182,7 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
             with _one_thread_per_site():  # again: the job's own code may have loaded a library since
                 Federation(
                     stage.server,
-                    stage.sites,
+                    stage.crew,
                     clients=stage.live_clients,
                     loop=stage.loop,
                     phases=stage.phases,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from hansa.apis.engine import RoundKey
+from hansa.apis.engine import RoundKey, Stateful, port
 from hansa.apis.event_type import EventType
 from hansa.apis.executor import Executor
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
@@ -21,7 +22,14 @@ from hansa.runtime.filter_chain import no_message, put, run_chain, writes_input
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
-from hansa.wire.codec import Message, decode
+from hansa.wire.blobs import Allocate, AllocatingSink, fresh
+from hansa.wire.codec import Encoder, Message, decode
+from hansa.wire.master import Master
+
+T = TypeVar("T")
+
+Pack = Callable[[Shareable], T]
+"""Turns a result into what leaves the site."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,16 @@ class SiteSettings:
         seed: The job's seed.
         on_failure: Told of each failure of user code here.
         phases: Where the time of each phase is added up.
+        allocate: Where executors' own arrays lie.
+        keeps_nothing: Whether all its components have declared themselves `stateless`.
     """
 
     name: str
     seed: int
     on_failure: user_code.OnFailure
     phases: Phases
+    allocate: Allocate = fresh
+    keeps_nothing: bool = False
 
 
 class SiteSide:
@@ -64,7 +76,41 @@ class SiteSide:
         self._has_task = False
         self._aborted_ahead: str | None = None
         self._ended = False
+        self.on_close: Callable[[], None] = lambda: None
+        self._stateful = {
+            index: part for index, each in enumerate(app.handlers) if (part := port(each, Stateful)) is not None
+        }
         self._logger = logging.getLogger(f"hansa.site.{self.name}")
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether this object may go and another take its place before the next task."""
+        return self._settings.keeps_nothing
+
+    def close(self) -> None:
+        """Let go of whatever knows this site."""
+        self.on_close()
+
+    def state_message(self, allocate: Allocate) -> Message | None:
+        """What the stateful components know, by their place among the components; None where there are none.
+
+        A state that cannot be encoded is reported and left out.
+        """
+        if not self._stateful:
+            return None
+        states = {str(index): part.state() for index, part in self._stateful.items()}
+        try:
+            return Encoder(sink=AllocatingSink(allocate)).encode(states)
+        except EncodeError as error:
+            self._settings.on_failure(user_code.Mishap(self.name, "state"), user_code.Failure(error, str(error), ""))
+            return None
+
+    def restore(self, message: Message) -> None:
+        """Give the components back what `state_message` took."""
+        states = decode(message, arrays="own")
+        for index, part in self._stateful.items():
+            if str(index) in states:
+                part.restore(states[str(index)])
 
     # -- the site's part of a run ------------------------------------------------------------------------------
 
@@ -86,7 +132,8 @@ class SiteSide:
 
     def assigned(self) -> None:
         """A task is on its way here; from now on it can be aborted."""
-        self._has_task, self._aborted_ahead = True, None
+        if not self._has_task:
+            self._has_task, self._aborted_ahead = True, None
 
     def abort_task(self, reason: str = "the task was aborted") -> None:
         """Tell the task under way to stop, or the one that is on its way not to begin; any thread."""
@@ -112,13 +159,21 @@ class SiteSide:
 
     # -- one task ----------------------------------------------------------------------------------------------
 
-    def run_task(self, name: str, message: Message) -> Message:
+    def run_task(self, name: str, master: Master, *, task_id: str, pack: Pack[T]) -> T | Message:
         """Execute a task and give back what leaves the site.
 
         Never raises for what user code does: the reply's return code and its error text tell.
+
+        Args:
+            name: The task's name.
+            master: The task, the same for all sites.
+            task_id: The site's part of it.
+            pack: Makes a message of the result; raises EncodeError where that cannot be.
         """
-        with self._settings.phases.of("decode task"):
-            task = decode(message, arrays="copy" if self._needs_own_arrays(name) else "readonly")
+        settings = self._settings
+        with settings.phases.of("decode task"):
+            task = master.give(writable=self._needs_own_arrays(name), allocate=settings.allocate)
+        task.set_header(ReservedHeaderKey.TASK_ID, task_id)
         self._abort = Signal()
         self._in_task = True
         try:
@@ -128,7 +183,7 @@ class SiteSide:
                     self._abort.trigger("the run was stopped")
                 elif self._aborted_ahead is not None:
                     self._abort.trigger(self._aborted_ahead)
-                packed = self._run_in_context(task, fl_ctx)
+                packed = self._run_in_context(task, fl_ctx, pack)
         finally:
             self._in_task = self._has_task = False
         if self.ended_because is not None:
@@ -143,7 +198,7 @@ class SiteSide:
             return True
         return writes_input(self._app.task_result_filters.get(name, ()))  # a reply may hold the arrays received
 
-    def _run_in_context(self, task: Shareable, fl_ctx: FLContext) -> Message:
+    def _run_in_context(self, task: Shareable, fl_ctx: FLContext, pack: Pack[T]) -> T | Message:
         name = task.get_header(ReservedHeaderKey.TASK_NAME)
         task_id = task.get_header(ReservedHeaderKey.TASK_ID)
         self.engine.fire_own(EventType.BEFORE_PULL_TASK, fl_ctx)
@@ -162,16 +217,16 @@ class SiteSide:
         reply.set_header(ReservedHeaderKey.TASK_NAME, name)
         reply.set_header(ReservedHeaderKey.TASK_ID, task_id)
         reply.set_cookie_jar(jar)
-        return self._send(reply, fl_ctx, jar)
+        return self._send(reply, fl_ctx, jar, pack=pack)
 
     def _send(
-        self, reply: Shareable, fl_ctx: FLContext, jar: dict[str, Any] | None
-    ) -> Message:  # Any: cookies are the workflow's affair
+        self, reply: Shareable, fl_ctx: FLContext, jar: dict[str, Any] | None, *, pack: Pack[T]
+    ) -> T | Message:  # Any: cookies are the workflow's affair
         self.engine.fire_own(EventType.BEFORE_SEND_TASK_RESULT, fl_ctx)
         with self._settings.phases.of("encode result"):
             reply.set_peer_props(self.outbox.public_props(fl_ctx))
             try:
-                packed = self.outbox.pack(reply)
+                packed: T | Message = pack(reply)
             except EncodeError as error:
                 refused = self._failed(ReturnCode.EXECUTION_RESULT_ERROR, "result", str(error))
                 for header in (ReservedHeaderKey.TASK_NAME, ReservedHeaderKey.TASK_ID, ReservedHeaderKey.PEER_PROPS):

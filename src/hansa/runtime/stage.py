@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,21 +25,31 @@ from hansa.jobs.build import Builder
 from hansa.jobs.class_policy import ClassPolicy
 from hansa.jobs.config import Side
 from hansa.jobs.custom_code import CustomCode, check_shared
+from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
+from hansa.jobs.source_files import portable
 from hansa.runtime import user_code
 from hansa.runtime.engines import Services
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.history import RunHistory
+from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost
 from hansa.runtime.later import LaterWriter
+from hansa.runtime.local_crew import LocalCrew
 from hansa.runtime.memory_link import MemoryLink
-from hansa.runtime.outbox import Outbox
-from hansa.runtime.participants import SERVER, Place, RunParts, ServerEnd, SiteEnd, make_server, make_site
+from hansa.runtime.options import Setting
+from hansa.runtime.outbox import Sent
+from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, ServerEnd, SiteEnd, make_server
 from hansa.runtime.phases import Phases
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
 from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.runtime.server_side import ServerSettings, ServerSide
-from hansa.runtime.site_side import SiteSettings, SiteSide
+from hansa.runtime.site_factory import FoldRules, SiteApp, SiteFactory
+from hansa.runtime.site_side import SiteSide
+from hansa.runtime.worker_crew import CrewTold, WorkerCrew
+from hansa.runtime.worker_staff import WorkerPlan
+from hansa.wire.blobs import Allocate
+from hansa.wire.buffers import Recycler
 
 _logger = logging.getLogger("hansa.run")
 _building: ContextVar[bool] = ContextVar("building", default=False)
@@ -49,8 +60,7 @@ class Stage:
 
     Args:
         job: What is run.
-        names: The sites.
-        seed: The job's seed.
+        setting: Sites, seed, workers.
         folder: Where the run is kept.
         loop: Clock and waiting place.
 
@@ -58,14 +68,15 @@ class Stage:
         ConfigError: The job cannot be built.
     """
 
-    def __init__(self, job: Job, names: Sequence[str], *, seed: int, folder: RunFolder, loop: EventLoop) -> None:
+    def __init__(self, job: Job, setting: Setting, *, folder: RunFolder, loop: EventLoop) -> None:
         self.loop = loop
         self.phases = Phases()
         self._job = job
         self._folder = folder
-        self._seed = seed
-        self._names = list(names)
-        self._clients = {name: Client(name, "") for name in sorted(names)}
+        self._setting = setting
+        self._names = sorted(setting.names)
+        tags = {**job.meta.get("site_tags", {}), **setting.options.tags}
+        self._clients = {name: _client(name, tags.get(name, ())) for name in self._names}
         self._abort = Signal()
         self._cleanup = ExitStack()
         self.writer = LaterWriter(self._write_failed)
@@ -74,9 +85,8 @@ class Stage:
             folder.path.name, folder.path, RunStatus.RUNNING, history, Timings(0.0, 0.0, 0.0), config=self._config()
         )
         self.num_rounds: int | None = None
-        self._builder: Builder
         self.server: ServerSide
-        self.sites: dict[str, SiteSide] = {}
+        self.crew: LocalCrew | WorkerCrew
 
     def __enter__(self) -> Self:
         if _building.get():
@@ -97,21 +107,21 @@ class Stage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._cleanup.close()
 
-    def live_clients(self) -> Sequence[Client]:
+    def live_clients(self) -> dict[str, Client]:
         """The sites that take part, by name."""
-        return [client for name, client in self._clients.items() if name in self.sites and self.sites[name].alive]
+        for name in self.crew.ended:
+            self._clients.pop(name, None)
+        return self._clients
 
     def start(self) -> None:
-        """START_RUN at the server, then at each site."""
+        """START_RUN at the server, then at each site that is there."""
         self.write_record()
         self.server.start()
-        for name in sorted(self.sites):
-            self.sites[name].start()
+        self.crew.start()
 
     def end(self) -> None:
         """END_RUN at each site, then at the server; the model goes into the folder."""
-        for name in sorted(self.sites):
-            self.sites[name].end()
+        self.crew.end()
         self.server.end()
         self.run.history.finish()
         self.writer.finish_writes()
@@ -139,12 +149,12 @@ class Stage:
                 "cause": run.cause,
                 "config": run.config,
                 "timings": run.timings.as_dict(),
-                "outboxes": {name: vars(outbox.sent) for name, outbox in self._outboxes().items()},
+                "outboxes": {name: vars(sent) for name, sent in self._sent().items()},
             }
         )
 
-    def _outboxes(self) -> dict[str, Outbox]:
-        return {SERVER: self.server.outbox, **{name: side.outbox for name, side in sorted(self.sites.items())}}
+    def _sent(self) -> dict[str, Sent]:
+        return {SERVER: self.server.outbox.sent, **self.crew.sent()}
 
     def failed(self, mishap: user_code.Mishap, failure: user_code.Failure) -> None:
         """User code raised: keep it with the run and log it."""
@@ -171,64 +181,115 @@ class Stage:
         for name in job.meta.get("mandatory_clients", ()):
             if name not in self._names:
                 raise ConfigError(f"the run has no site {name!r}", file=job.name, key="mandatory_clients")
-        places = self._deploy()
-        self._builder = Builder(
-            ClassPolicy.simulator(), known=job.classes, custom=self._import_custom_code(places, cleanup)
-        )
-        link = MemoryLink(self.failed)
+        cleanup.enter_context(served_for(job))
+        apps = self._site_apps()
+        place = Place.of(self._workspaces, SERVER)
+        job.server_app.deploy(place.app_folder, Side.SERVER)
+        custom = self._import_custom_code(place, apps, cleanup)
+        builder = Builder(ClassPolicy.simulator(), known=job.classes, custom=custom)
         cleanup.callback(self.writer.close)
-        shared = RunParts(link, Services(self.loop, self.run.history, self.writer), job.name, self._abort)
-        server_end = self._build_server(places[SERVER], shared)
-        ends = {name: self._build_site(name, place, shared) for name, place in places.items() if name != SERVER}
-        link.join(server_end, ends)
+        if self._setting.workers:
+            self._build_with_workers(place, apps, builder=builder, cleanup=cleanup)
+        else:
+            self._build_in_process(place, apps, builder)
 
-    def _import_custom_code(self, places: Mapping[str, Place], cleanup: ExitStack) -> frozenset[str]:
-        """Put the code of every app on the import path, once each; returns the modules."""
-        homes: dict[str, Place] = {}
-        for name, app in self._job.apps.items():
-            for who, place in places.items():
-                if self._job.app_for(who) is app:
-                    homes.setdefault(name, place)
-        check_shared({name: self._job.apps[name] for name in homes})
-        codes = [cleanup.enter_context(CustomCode(place.app_folder / "custom")) for place in homes.values()]
+    @property
+    def _workspaces(self) -> Path:
+        return (self._folder.path / "workspace").absolute()
+
+    def _site_apps(self) -> dict[str, SiteApp]:
+        """The application of each site, by the site's name; its files are written for all of them once."""
+        apps = portable(self._job, only=Side.CLIENT) if self._setting.workers else self._job.apps
+        made: dict[int, SiteApp] = {}
+        of_site = {}
+        for name in self._names:
+            app_name = self._job.app_name_for(name)
+            if app_name is None:
+                raise ConfigError(f"no app goes to {name}", file=self._job.name, key="deploy_map")
+            app = apps[app_name]
+            if id(app) not in made:
+                config = app.config(Side.CLIENT, num_sites=len(self._names))
+                folder = self._folder.path.absolute() / "job" / app_name
+                app.deploy(folder, Side.CLIENT)
+                made[id(app)] = SiteApp(
+                    folder, config, app.config_file(Side.CLIENT), linked=len(self._names) > MOST_EAGER
+                )
+            of_site[name] = made[id(app)]
+        return of_site
+
+    def _import_custom_code(self, place: Place, apps: Mapping[str, SiteApp], cleanup: ExitStack) -> frozenset[str]:
+        """Put the code that runs in this process on the import path; returns the modules."""
+        folders = [place.app_folder]
+        if not self._setting.workers:
+            here = {self._job.app_name_for(name) for name in (SERVER, *self._names)}
+            check_shared({name: app for name, app in self._job.apps.items() if name in here})
+            folders += dict.fromkeys(app.folder for app in apps.values())
+        codes = [cleanup.enter_context(CustomCode(folder / "custom")) for folder in folders]
         return frozenset().union(*(code.modules for code in codes))
 
-    def _deploy(self) -> dict[str, Place]:
-        workspaces = (self._folder.path / "workspace").absolute()
-        places = {}
-        for name in (SERVER, *self._names):
-            app = self._job.server_app if name == SERVER else self._job.app_for(name)
-            if app is None:
-                raise ConfigError(f"no app goes to {name}", file=self._job.name, key="deploy_map")
-            places[name] = Place.of(workspaces, name)
-            app.deploy(places[name].app_folder, Side.SERVER if name == SERVER else Side.CLIENT)
-        return places
+    def _build_in_process(self, place: Place, apps: Mapping[str, SiteApp], builder: Builder) -> None:
+        setting = self._setting
+        link = MemoryLink(self.failed)
+        shared = RunParts(link, self._abort, builder)
+        recycler = Recycler()
+        self._build_server(place, shared, allocate=Recycler())
+        factory = SiteFactory(
+            apps.__getitem__,
+            self._workspaces,
+            seed=setting.seed,
+            shared=shared,
+            allocate=recycler,
+            told=(self.failed, self.phases),
+        )
+        host = SiteHost(
+            self._names,
+            factory.make,
+            open_fold=FoldRules(shared.builder).open,
+            settings=HostSettings(setting.seed, self._abort, recycler, self.failed),
+        )
+        self.crew = LocalCrew(host)
+        link.join(ServerEnd(self.server), lambda name: _end_of(host.find(name)))
+        host.make_all()
 
-    def _build_server(self, place: Place, shared: RunParts) -> ServerEnd:
-        seed_everything(task_seed(self._seed, f"build/{SERVER}"))
+    def _build_with_workers(
+        self, place: Place, apps: Mapping[str, SiteApp], *, builder: Builder, cleanup: ExitStack
+    ) -> None:
+        crew = WorkerCrew(
+            WorkerPlan(
+                self._setting,
+                self._folder.path.absolute(),
+                self._workspaces,
+                apps,
+                alias=is_served(),
+            ),
+            CrewTold(self.failed, self.loop.notify, self._abort, self.phases),
+        )
+        self.crew = crew
+        cleanup.callback(crew.close)
+        crew.launch()
+        self._build_server(place, RunParts(crew.aux, self._abort, builder), allocate=crew.pool.allocate)
+        crew.wait_until_ready(ServerEnd(self.server))
+
+    def _build_server(self, place: Place, shared: RunParts, *, allocate: Allocate) -> None:
+        setting = self._setting
+        seed_everything(task_seed(setting.seed, f"build/{SERVER}"))
         app = self._job.server_app
         config = app.config(Side.SERVER, num_sites=len(self._names))
         wanted = [workflow.get("args", {}).get("num_rounds") for workflow in config["workflows"]]
         self.num_rounds = sum(n for n in wanted if isinstance(n, int)) or None
-        self.server, end = make_server(
-            ServerSettings(self._seed, self.failed, self.phases),
-            self._builder.server(config, app.config_file(Side.SERVER)),
+        self.server, _ = make_server(
+            ServerSettings(
+                setting.seed, self.failed, self.phases, allocate=allocate, may_fold=setting.options.times is None
+            ),
+            shared.builder.server(config, app.config_file(Side.SERVER)),
             place,
             shared=shared,
-            clients=self.live_clients,
-            builder=self._builder,
+            office=Headquarters(
+                Services(self.loop, self.run.history, self.writer),
+                self._job.name,
+                lambda: list(self.live_clients().values()),
+            ),
         )
-        return end
-
-    def _build_site(self, name: str, place: Place, shared: RunParts) -> SiteEnd:
-        seed_everything(task_seed(self._seed, f"build/{name}"))
-        app = self._job.app_for(name)
-        assert app is not None
-        config = app.config(Side.CLIENT, num_sites=len(self._names))
-        settings = SiteSettings(name, self._seed, self.failed, self.phases)
-        parts = self._builder.client(config, app.config_file(Side.CLIENT))
-        self.sites[name], end = make_site(settings, parts, place, shared=shared, builder=self._builder)
-        return end
 
     def _global_model(self) -> dict[str, np.ndarray[Any, Any]]:  # Any: tensors of every dtype
         with self.server.engine.new_context() as fl_ctx:
@@ -241,8 +302,9 @@ class Stage:
     def _config(self) -> dict[str, Any]:  # Any: JSON
         return {
             "job": self._job.name,
-            "sites": self._names,
-            "seed": self._seed,
+            "sites": list(self._setting.names),
+            "seed": self._setting.seed,
+            "workers": self._setting.workers,
             "versions": {
                 "hansa": hansa.__version__,
                 "numpy": np.__version__,
@@ -250,3 +312,14 @@ class Stage:
                 "platform": sys.platform,
             },
         }
+
+
+def _client(name: str, tags: Sequence[str]) -> Client:
+    client = Client(name, "")
+    if tags:
+        client.props["tags"] = list(tags)
+    return client
+
+
+def _end_of(side: SiteSide | None) -> SiteEnd | None:
+    return None if side is None else SiteEnd(side)

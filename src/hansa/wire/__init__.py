@@ -6,5 +6,8 @@ tables, sources            the two halves of decoding: which tensor lies where, 
 blobs, dtypes, classes     tensors in bulk; the closed tables of dtypes and classes
 buffers                    memory for copies that is used again
 message, limits            the bytes of an envelope and of a frame; what a message may ask for
+local_link, local_frames   frames between processes of one machine, and where they connect
+slots                      memory that they share by descriptor, used again
+bundle, master             several messages in one frame; one message for many receivers
 open_ports                 free TCP ports
 """

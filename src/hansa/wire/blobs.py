@@ -138,15 +138,24 @@ class Sink(Protocol):
         ...
 
 
-def keep_in_memory(header: bytes, pieces: Iterable[Array], *, size_bytes: int) -> Blob:
-    """A sink: one allocation, the tensors copied into it once."""
-    memory = np.empty(size_bytes, dtype=np.uint8)
-    memory[: len(header)] = np.frombuffer(header, dtype=np.uint8)
-    offset = len(header)
-    for piece in pieces:
-        memory[offset : offset + piece.nbytes] = piece
-        offset += piece.nbytes
-    return Blob(memory)
+class AllocatingSink:
+    """A sink: memory from somewhere, the tensors copied into it once.
+
+    Args:
+        allocate: Where the memory comes from, such as a `Recycler`.
+    """
+
+    def __init__(self, allocate: Allocate) -> None:
+        self._allocate = allocate
+
+    def __call__(self, header: bytes, pieces: Iterable[Array], /, *, size_bytes: int) -> Blob:
+        memory = self._allocate(size_bytes)
+        memory[: len(header)] = np.frombuffer(header, dtype=np.uint8)
+        offset = len(header)
+        for piece in pieces:
+            memory[offset : offset + piece.nbytes] = piece
+            offset += piece.nbytes
+        return Blob(memory)
 
 
 class FileSink:
@@ -188,3 +197,6 @@ def digest_of(data: bytes | Array) -> str:
 def fresh(size_bytes: int) -> Array:
     """Memory from the system; see `Allocate`."""
     return np.empty(size_bytes, dtype=np.uint8)
+
+
+keep_in_memory = AllocatingSink(fresh)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.algorithms.fold import Fold, block_size
+from hansa.algorithms.fold import Fold, Node, block_size, outlets_of
 from hansa.errors import RuleError
 
 
@@ -177,3 +177,93 @@ def test_too_late() -> None:
         fold.add("b", "1")
     with pytest.raises(RuleError, match="after the fold was finished"):
         fold.mark_absent("b")
+
+
+# --- nodes that were completed elsewhere ---
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data(), n=st.integers(1, 200), holders=st.integers(1, 4), enough=st.sampled_from([1, 3, 20, 256]))
+def test_any_division_gives_the_definition(data: st.DataObject, n: int, holders: int, enough: int) -> None:
+    targets = sites(n)
+    random_holder = random.Random(data.draw(st.integers(0, 2**16)))
+    runs = data.draw(st.booleans())
+    holder_of = {s: i * holders // n if runs else random_holder.randrange(holders) for i, s in enumerate(targets)}
+    outlets = [outlets_of(targets, {s for s in targets if holder_of[s] == h}, enough=enough) for h in range(holders)]
+    size = block_size(n)
+    covered = [{s for start, stop in found for s in targets[start * size : stop * size]} for found in outlets]
+    parts: list[Fold[str]] = [Fold(targets, expression, outlets=found) for found in outlets]
+    whole: Fold[str] = Fold(targets, expression)
+    present = {s for s in targets if random_holder.random() < 0.7}
+    known = {s for s in targets if random_holder.random() < 0.1} - present
+    order = list(targets)
+    random_holder.shuffle(order)
+    for site in order:
+        holder = holder_of[site]
+        here = parts[holder] if site in covered[holder] else whole
+        if site in known:
+            whole.mark_absent(site)  # the other side may know it, too
+        if site in present:
+            here.add(site, f"[{site}]")
+        else:
+            here.mark_absent(site)
+        for node in here.take_ready():
+            whole.add_node(node)
+    assert whole.participants == sorted(present)
+    assert [part.held for part in parts] == [0] * holders
+    assert whole.finish() == defined(targets, present)
+
+
+def test_outlets_by_hand() -> None:
+    # Six blocks of one: ((a b)(c d))(e f). With b to e held: b alone, (c d), e alone.
+    assert outlets_of("abcdef", "bcde") == {(1, 2), (2, 4), (4, 5)}
+    assert outlets_of("abcdef", "abcdef") == {(0, 6)}
+    # From 2 sites on, the left halves stop the climb: (a b), (c d), (e f).
+    assert outlets_of("abcdef", "abcdef", enough=2) == {(0, 2), (2, 4), (4, 6)}
+    # ((a b)(c d))(e f) with enough = 4: the left part has four and goes; so (e f) has nobody to climb with.
+    assert outlets_of("abcdef", "abcdef", enough=4) == {(0, 4), (4, 6)}
+    assert outlets_of("abcdef", "xyz") == set()
+    assert outlets_of([], "a") == set()
+    # 65 sites, blocks of two: the last has one site.
+    assert outlets_of(sites(65), sites(65)[1:]) == {
+        (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 33),
+    }  # fmt: skip
+
+
+def test_nodes_that_do_not_fit() -> None:
+    fold: Fold[str] = Fold(list("abcd"), expression)
+    fold.add("a", "[a]")
+    fold.mark_absent("c")
+    for span, counted, term, words in [
+        ((1, 3), {"b": True, "c": True}, "x", "no node of this round's tree"),
+        ((0, 2), {"a": True, "b": True}, "x", "a: contributes twice"),
+        ((0, 2), {"a": False, "b": True}, "x", "a: contributes twice"),
+        ((2, 4), {"c": True, "d": True}, "x", "c: was marked absent"),
+        ((2, 4), {"c": False, "e": True}, "x", "d: is missing"),
+        ((2, 4), {"d": True}, "x", "other targets"),
+        ((2, 4), {"c": False, "d": True}, None, "other targets"),
+        ((2, 4), {"c": False, "d": False}, "x", "other targets"),
+    ]:
+        with pytest.raises(RuleError, match=words):
+            fold.add_node(Node(span, counted, term))
+    fold.add_node(Node((2, 4), {"c": False, "d": True}, "[d]"))
+    fold.add_node(Node((1, 2), {"b": False}, None))
+    fold.add_node(Node((1, 2), {"b": False}, None))  # news that are none
+    with pytest.raises(RuleError, match="b: was marked absent"):
+        fold.add("b", "[b]")
+    assert fold.finish() == "([a][d])"
+    with pytest.raises(RuleError, match="d: comes after the fold was finished"):
+        fold.add_node(Node((3, 4), {"d": True}, "x"))
+
+
+def test_what_leaves_through_an_outlet_is_forgotten() -> None:
+    fold: Fold[str] = Fold(list("abcd"), expression, outlets={(0, 2)})
+    fold.add("b", "[b]")
+    assert fold.take_ready() == []
+    assert fold.held == 1
+    fold.add("a", "[a]")
+    assert fold.held == 0
+    assert fold.take_ready() == [Node((0, 2), {"a": True, "b": True}, "([a][b])")]
+    assert fold.take_ready() == []
+    with pytest.raises(RuleError, match="contributes twice"):
+        fold.add("a", "[a]")

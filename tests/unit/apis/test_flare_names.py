@@ -24,7 +24,6 @@ from hansa.apis.flare_names import FlareName
 TABLE_SHA256 = "78a07c544d3c3962731c3246f385da5bb0c34513973535744c9b2dee666f73cc"
 
 DEBTORS = {
-    "The simulator at full speed: thousands of sites on all cores, FLARE's own job folders, and every bad input",
     "PyTorch, the script API and the algorithms: CIFAR-10 on eight unlike sites",
     "Federation: a server and sites over the network, started with one command",
     (

@@ -139,7 +139,7 @@ class World:
         elif kind == "forever":
             manager = BcastForeverTaskManager()
         elif kind == "relay":
-            manager = SequentialRelayTaskManager(task, second, first, True)
+            manager = SequentialRelayTaskManager(task, second, first, targets is None or timeout > 3)
         elif kind == "relay any":
             manager = AnyRelayTaskManager(task, first, targets is None)
         else:
@@ -150,8 +150,10 @@ class World:
         self.do(TaskPosted(self.now, task, manager, 0.0))
 
     def ask(self, site: str) -> None:
+        candidates = self.board.candidates(self.now)
         for effect in self.do(TaskRequested(self.now, Client(site, ""), CTX)):
             if isinstance(effect, HandOut):
+                assert candidates is None or site in candidates
                 task = effect.client_task.task
                 assert task.completion_status is None
                 assert all(part.task is not task for part in self.offers)

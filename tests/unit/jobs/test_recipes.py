@@ -82,6 +82,13 @@ def test_limits_and_kind_go_where_they_act() -> None:
     assert (job.name, job.min_sites) == ("x", 3)
 
 
+def test_a_sampling_goes_to_the_workflow() -> None:
+    job = fed_avg(MODEL, executor=Plain, sampling={"tag": "icu", "count": 3})
+    args = server_of(job)["workflows"][0]["args"]
+    assert args["sampling"] == {"tag": "icu", "count": 3}
+    check_shape(server_of(job), Side.SERVER, None)
+
+
 def test_more_parts_come_after_the_recipes_own() -> None:
     job = fed_avg(
         MODEL,
@@ -155,6 +162,8 @@ def test_torch_tensors_become_arrays() -> None:
         ({"rounds": True}, "rounds", "whole number"),
         ({"min_sites": 0}, "min_sites", "at least 1"),
         ({"wait_s": -1}, "wait_s", "at least 0"),
+        ({"sampling": 0.1}, "sampling", "must be an object such as {'fraction': 0.1}, not 0.1"),
+        ({"sampling": {"fraction": 1.5}}, "sampling.fraction", "at most 1, not 1.5"),
         ({"silent_s": 0}, "silent_s", "above 0"),
         ({"params_type": "half"}, "params_type", "'full' or 'diff', not 'half'"),
         ({"name": ""}, "name", "not empty"),

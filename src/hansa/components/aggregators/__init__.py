@@ -3,6 +3,7 @@
 - `intime_accumulate_model_aggregator`: the mean weighted by steps and client weight; the usual choice
 - `accumulate_model_aggregator`: the same sum divided by the steps alone, as FLARE defines it under this name
 - `mean_aggregator`: what the two have in common
+- `source_fold`: their side near the sites, where results are folded before they travel
 - `dxo_aggregator`: the same for one DXO, for aggregators of one's own
 - `weighted_aggregation_helper`: the same for plain dicts
 """

@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hansa.algorithms.arrays import Value
-from hansa.algorithms.checks import MAX_WEIGHT, Reference, check_values, check_weight
+from hansa.algorithms.checks import MAX_WEIGHT, Reference, check_weight
+from hansa.algorithms.fold import Node
+from hansa.algorithms.reading import Reading
+from hansa.algorithms.weighted_mean import Term
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.dxo import DXO, DataKind, MetaKey
 from hansa.apis.engine import RoundKey
@@ -27,7 +29,8 @@ class Contribution(NamedTuple):
 
     site: str
     round: Any  # Any: whatever the workflow counts with
-    values: Mapping[str, Value]
+    reading: Reading | None
+    """Its numbers; None where they come, or came, as part of a sum."""
     weight: float
     steps: float
 
@@ -125,6 +128,36 @@ class DXOAggregator(FLComponent):
         Raises:
             RuleError: Why it cannot count.
         """
+        self._check_form(dxo, contribution_round, fl_ctx)
+        if self.aggregation_helper.has(site):
+            raise RuleError(f"a second contribution to round {contribution_round}")
+        if self.aggregation_helper.is_absent(site):
+            raise RuleError(f"the site was given up in round {contribution_round}")
+        steps, weight = self._weigh(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND), site, fl_ctx)
+        data = self.aggregation_helper.included(dxo.data)
+        reading = self.aggregation_helper.rule.read(data, self.expected(fl_ctx), weight=weight)
+        return Contribution(site, contribution_round, reading, weight, steps)
+
+    def examine_folded(
+        self,
+        dxo: DXO,
+        fl_ctx: FLContext,
+        *,
+        site: str,
+        contribution_round: Any,  # Any: whatever the workflow counts with
+    ) -> Contribution:
+        """Check a DXO without its numbers, which somebody else has checked and folded; changes nothing.
+
+        Raises:
+            RuleError: Why it cannot count.
+        """
+        self._check_form(dxo, contribution_round, fl_ctx)
+        if self.aggregation_helper.has_recorded(site):
+            raise RuleError(f"a second contribution to round {contribution_round}")
+        steps, weight = self._weigh(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND), site, fl_ctx)
+        return Contribution(site, contribution_round, None, weight, steps)
+
+    def _check_form(self, dxo: DXO, contribution_round: object, fl_ctx: FLContext) -> None:
         if not isinstance(dxo, DXO):
             raise RuleError(f"expected a DXO, but got {type(dxo).__name__}")
         if dxo.data_kind != self.expected_data_kind:
@@ -135,38 +168,43 @@ class DXOAggregator(FLComponent):
         current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         if contribution_round != current_round:
             raise RuleError(f"it is for round {contribution_round}, this is round {current_round}")
-        if self.aggregation_helper.has(site):
-            raise RuleError(f"a second contribution to round {current_round}")
-        steps, weight = self._weigh(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND), site, fl_ctx)
-        data = self.aggregation_helper.included(dxo.data)
-        values = check_values(data, self._expected(fl_ctx), weight=weight)
-        return Contribution(site, contribution_round, values, weight, steps)
 
     def count(self, contribution: Contribution, fl_ctx: FLContext) -> None:
-        """Add what `examine` returned to the sum."""
-        self.aggregation_helper.add(
-            contribution.values,
-            contribution.weight,
-            contribution.site,
-            contribution.round,
-            divisor=contribution.steps if self._divide_by_steps else None,
-            targets=fl_ctx.get_prop(RoundKey.TARGETS) or (),
-        )
-        self._expected(fl_ctx).learn(contribution.values, owner="an earlier contribution")
+        """Add what `examine` or `examine_folded` returned to the sum."""
+        helper = self.aggregation_helper
+        if contribution.reading is None:
+            helper.owe(contribution.site)
+        else:
+            divisor = contribution.steps if self._divide_by_steps else None
+            term = helper.rule.weighted(contribution.reading, contribution.weight, divisor=divisor)
+            helper.open(fl_ctx.get_prop(RoundKey.TARGETS) or ())
+            helper.add_term(term, contribution.site)
+            self.expected(fl_ctx).learn_layout(term.layout, owner="an earlier contribution")
+        helper.record(contribution.site, contribution.round, weight=contribution.weight)
 
-    def aggregate(self, fl_ctx: FLContext) -> DXO:
-        """The mean of what was counted, empty data if nothing was; the next round begins with nothing."""
-        current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
-        self.log_debug(fl_ctx, f"aggregating {self.aggregation_helper.get_len()} update(s) at round {current_round}")
-        self._reference = None
-        return DXO(data_kind=self.expected_data_kind, data=self.aggregation_helper.get_result())
+    def count_node(self, node: Node[Term], fl_ctx: FLContext) -> None:
+        """Add a sum that was formed elsewhere; changes nothing if it raises.
 
-    def reset_aggregation_helper(self) -> None:
-        """Forget what was counted in this round."""
-        self._reference = None
-        self.aggregation_helper.reset_stats()
+        Raises:
+            RuleError: It does not fit the round's targets or tensors, or a site in it is counted already.
+        """
+        reference = self.expected(fl_ctx)
+        if node.term is not None:
+            reference.check_layout(node.term.layout)
+        self.aggregation_helper.open(fl_ctx.get_prop(RoundKey.TARGETS) or ())
+        self.aggregation_helper.add_node(node)
+        if node.term is not None:
+            reference.learn_layout(node.term.layout, owner="an earlier contribution")
 
-    def _expected(self, fl_ctx: FLContext) -> Reference:
+    def expect(self, reference: Reference) -> None:
+        """In this round contributions must look like this, whatever model the context has.
+
+        For a fold near the sites: what is to be said of steps and weights the server says.
+        """
+        self._reference = reference
+        self._said |= {"steps", "site", "divisor"}
+
+    def expected(self, fl_ctx: FLContext) -> Reference:
         """What the round's contributions must look like; the model may be another one in the next round."""
         if self._reference is None:
             self._reference = Reference()
@@ -175,6 +213,28 @@ class DXOAggregator(FLComponent):
             if isinstance(weights, Mapping):
                 self._reference.learn(weights, owner="the model")
         return self._reference
+
+    def aggregate(self, fl_ctx: FLContext) -> DXO:
+        """The mean of what was counted, empty data if nothing was; the next round begins with nothing."""
+        current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        self.log_debug(fl_ctx, f"aggregating {self.aggregation_helper.get_len()} update(s) at round {current_round}")
+        self._settle(fl_ctx)
+        self._reference = None
+        return DXO(data_kind=self.expected_data_kind, data=self.aggregation_helper.get_result())
+
+    def reset_aggregation_helper(self) -> None:
+        """Forget what was counted in this round."""
+        self._reference = None
+        self.aggregation_helper.reset_stats()
+
+    def _settle(self, fl_ctx: FLContext) -> None:
+        """What sites say and what sums say must agree."""
+        owed, unrecorded = self.aggregation_helper.unsettled()
+        if owed:
+            raise RuleError(f"is counted, but the sum with its numbers did not come ({len(owed)} such)", site=owed[0])
+        if unrecorded:
+            text = f"the sum contains {len(unrecorded)} site(s) whose results did not come by themselves"
+            self.log_warning(fl_ctx, f"{text}, first {unrecorded[0]}")
 
     def _weigh(self, steps: object, site: str, fl_ctx: FLContext) -> tuple[float, float]:
         """A site's steps, and steps times client weight."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hansa.apis.aggregator import Aggregator, RuleSpec
 from hansa.apis.app_constant import AppConstants
-from hansa.apis.dxo import DXO, DataKind, from_shareable
-from hansa.apis.fl_constant import ReservedKey, ReturnCode
+from hansa.apis.dxo import DXO, DataKind
+from hansa.apis.engine import RoundKey
+from hansa.apis.fl_constant import ReservedKey
 from hansa.apis.fl_context import FLContext
+from hansa.apis.folding import Allocate, FoldedPart, FoldPlan
 from hansa.apis.shareable import Shareable
 from hansa.components.aggregators.dxo_aggregator import Contribution, DXOAggregator, refuse
+from hansa.components.aggregators.source_fold import MeanSourceFold, content_of, described, opened
 from hansa.errors import RuleError
 
 _SINGLE = ""  # the key of a result that is one DXO and no COLLECTION
@@ -48,7 +51,7 @@ class MeanAggregator(Aggregator):
         divide_by_steps: bool,
     ) -> None:
         super().__init__()
-        self._args = {
+        self._args: dict[str, Any] = {  # Any: plain JSON
             "exclude_vars": exclude_vars,
             "aggregation_weights": aggregation_weights,
             "expected_data_kind": expected_data_kind,
@@ -60,17 +63,18 @@ class MeanAggregator(Aggregator):
         self.expected_data_kind = kinds
         self.exclude_vars = _excludes_by_key(exclude_vars, kinds)
         self.aggregation_weights = _weights_by_key(aggregation_weights, kinds)
-        self.dxo_aggregators = {
-            key: DXOAggregator(
-                exclude_vars=self.exclude_vars[key],
-                aggregation_weights=self.aggregation_weights[key],
-                expected_data_kind=kind,
-                name_postfix=key,
-                max_weight=max_weight,
-                divide_by_steps=divide_by_steps,
-            )
-            for key, kind in kinds.items()
-        }
+        self._divide_by_steps = divide_by_steps
+        self.dxo_aggregators = {key: self._new_part(key) for key in kinds}
+
+    def _new_part(self, key: str) -> DXOAggregator:
+        return DXOAggregator(
+            exclude_vars=self.exclude_vars[key],
+            aggregation_weights=self.aggregation_weights[key],
+            expected_data_kind=self.expected_data_kind[key],
+            name_postfix=key,
+            max_weight=self._args["max_weight"],
+            divide_by_steps=self._divide_by_steps,
+        )
 
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
         """Count a site's result, or refuse it.
@@ -78,6 +82,7 @@ class MeanAggregator(Aggregator):
         Args:
             shareable: A DXO whose header CONTRIBUTION_ROUND says for which round it is and whose PEER_PROPS name the
                 site ("?" if they do not). Its arrays are only read, and not kept.
+                With the header `RoundKey.FOLDED` it is only written down, as its numbers are in a `FoldedPart`.
             fl_ctx: CURRENT_ROUND is the present round, GLOBAL_MODEL the model that it must fit, if there.
 
         Returns:
@@ -110,20 +115,64 @@ class MeanAggregator(Aggregator):
         """This class and its arguments."""
         return RuleSpec(f"{type(self).__module__}.{type(self).__qualname__}", self._args)
 
+    # -- folding at the source: see hansa.apis.folding ----------------------------------------------------------------
+
+    def fold_plan(self, fl_ctx: FLContext) -> FoldPlan | None:
+        """The plan of the context's round, if all of its targets and the model's tensors are known.
+
+        None for a COLLECTION, too: nothing tells beforehand what its other DXOs must look like.
+        """
+        single = self.dxo_aggregators.get(_SINGLE)
+        targets = fl_ctx.get_prop(RoundKey.TARGETS)
+        number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        if single is None or not targets or type(number) is not int:
+            return None
+        model = described(single.expected(fl_ctx))
+        return FoldPlan(self.rule(), number, sorted(set(targets)), model) if model else None
+
+    def source_fold(self, plan: FoldPlan, held: Sequence[str], *, allocate: Allocate) -> MeanSourceFold:
+        """A fold near the sites; it shares nothing with this aggregator."""
+        return MeanSourceFold(self._new_part(_SINGLE), plan, held=held, allocate=allocate)
+
+    def accept_part(self, part: FoldedPart, fl_ctx: FLContext) -> None:
+        """Take over a node that a `MeanSourceFold` completed.
+
+        Raises:
+            RuleError: See `FoldsAtSource.accept_part`.
+        """
+        single = self.dxo_aggregators.get(_SINGLE)
+        if single is None:
+            raise RuleError("sums of a COLLECTION cannot be taken over")
+        single.count_node(opened(part, single, round_number=fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), fl_ctx)
+
+    def mark_absent(self, site: str) -> None:
+        """A target is lost; nobody waits for it in this round, and what it might still send is refused.
+
+        Raises:
+            RuleError: Its contribution is in the sum.
+        """
+        for aggregator in self.dxo_aggregators.values():
+            aggregator.aggregation_helper.mark_absent(site)
+
+    def use_memory(self, allocate: Allocate) -> None:
+        """From now on sums lie in memory from here."""
+        for aggregator in self.dxo_aggregators.values():
+            aggregator.aggregation_helper.rule.use_memory(allocate)
+
+    # -- what a result must be ----------------------------------------------------------------------------------------
+
     def _examine(self, shareable: Shareable, site: str, fl_ctx: FLContext) -> list[tuple[DXOAggregator, Contribution]]:
-        code = shareable.get_return_code()
-        if code and code != ReturnCode.OK:
-            raise RuleError(f"its return code is {code}")
-        try:
-            dxo = from_shareable(shareable)
-        except ValueError as error:
-            raise RuleError(str(error)) from error
+        folded = shareable.get_header(RoundKey.FOLDED)
+        if folded:
+            raise RuleError(str(folded))
+        dxo = content_of(shareable)
         contribution_round = shareable.get_header(AppConstants.CONTRIBUTION_ROUND)
         examined = []
         for key, aggregator in self.dxo_aggregators.items():
             part = dxo if key == _SINGLE else _part(dxo, key)
+            examine = aggregator.examine if folded is None else aggregator.examine_folded
             try:
-                contribution = aggregator.examine(part, fl_ctx, site=site, contribution_round=contribution_round)
+                contribution = examine(part, fl_ctx, site=site, contribution_round=contribution_round)
             except RuleError as error:
                 if key == _SINGLE:
                     raise

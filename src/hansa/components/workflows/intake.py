@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from hansa.apis.aggregator import Aggregator
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.app_event_type import AppEventType
 from hansa.apis.controller_spec import Task
-from hansa.apis.engine import History, RoundKey
+from hansa.apis.engine import History, RoundKey, port
 from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_context import FLContext
+from hansa.apis.folding import FoldedPart, FoldPlan, FoldsAtSource
+from hansa.apis.model import ModelLearnable
 from hansa.apis.shareable import Shareable
 from hansa.components.workflows.contribution import failure_of
 from hansa.components.workflows.round_tally import RoundTally
+from hansa.errors import RuleError
 
 
 class Intake:
@@ -32,11 +36,24 @@ class Intake:
         self._aggregator = aggregator
         self._history = history
         self._tally: RoundTally | None = None
+        self._model: ModelLearnable | None = None
         self._lock = threading.RLock()
 
-    def open(self, number: int, targets: list[str] | None) -> RoundTally:
-        """A round begins; returns its tally."""
+    @property
+    def tally(self) -> RoundTally:
+        """The open round's.
+
+        Raises:
+            RuntimeError: There is none yet.
+        """
+        if self._tally is None:
+            raise RuntimeError("a result came before the first round")
+        return self._tally
+
+    def open(self, number: int, targets: list[str] | None, *, model: ModelLearnable | None = None) -> RoundTally:
+        """A round begins, for these targets and with this global model; returns its tally."""
         with self._lock:
+            self._model = model
             self._tally = RoundTally(number, targets, history=self._history)
             return self._tally
 
@@ -44,11 +61,18 @@ class Intake:
         """A site asks for work: it takes part if the round is for it, or has not `enough` answers yet."""
         with self._lock:
             tally = self._tally
-            if tally is None or tally.asked is None or task.targets is None or site in tally.asked:
+            if tally is None or tally.asked is None or task.targets is None:
                 return
-            if tally.num_answered < enough:
+            if self.newcomers((site,), enough=enough):
                 tally.asked.add(site)
                 task.targets.append(site)
+
+    def newcomers(self, sites: Iterable[str], *, enough: int) -> list[str]:
+        """Those of the sites that the round does not know and that may join it."""
+        with self._lock:
+            tally = self._tally
+            asked = tally.asked if tally is not None and tally.num_answered < enough else None
+            return [] if asked is None else [site for site in sites if site not in asked]
 
     def take(self, site: str, result: Shareable, *, fl_ctx: FLContext) -> str | None:
         """A result of the open round.
@@ -57,7 +81,7 @@ class Intake:
             What went wrong at the site, None if nothing did. (A refusal by the aggregator is not the site's failure.)
         """
         with self._lock:
-            tally = self._open_round()
+            tally = self.tally
             tally.num_answered += 1
             failure = failure_of(result)
             refusal = failure or self._offer(result, fl_ctx)
@@ -74,7 +98,7 @@ class Intake:
             Why it does not count, None if it does.
         """
         with self._lock:
-            tally = self._open_round()
+            tally = self.tally
             own_round = result.get_cookie(AppConstants.CONTRIBUTION_ROUND, tally.number)
             refusal = "the training was over" if is_over else failure_of(result) or self._offer(result, fl_ctx)
             if refusal is None:
@@ -84,6 +108,33 @@ class Intake:
             if self._history is not None:
                 self._history.result_refused(int(own_round), site, reason=reason)
             return f"result of round {own_round}: {reason}"
+
+    def fold_plan(self, fl_ctx: FLContext) -> FoldPlan | None:
+        """How the results of the open round may be folded near the sites.
+
+        Sites that join the round later change nothing: like a stranger's, their results come whole, and the tree of the
+        fold, which stands over the targets, takes them at its end.
+
+        Returns:
+            The aggregator's plan; None if it has none, or anyone may take part.
+        """
+        folds = port(self._aggregator, FoldsAtSource)
+        with self._lock:
+            if folds is None or self._tally is None or self._tally.targets is None:
+                return None
+            return folds.fold_plan(self._of_round(fl_ctx))
+
+    def take_part(self, part: FoldedPart, *, fl_ctx: FLContext) -> None:
+        """A sum of results that were folded near their sites; these follow through `take`, without tensors.
+
+        Raises:
+            RuleError: It does not fit what was counted before; or the aggregator knows nothing of sums.
+        """
+        folds = port(self._aggregator, FoldsAtSource)
+        if folds is None:
+            raise RuleError(f"{type(self._aggregator).__name__} takes no sums")
+        with self._lock:
+            folds.accept_part(part, self._of_round(fl_ctx))
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
         """What the round made of its results."""
@@ -96,7 +147,7 @@ class Intake:
         contribution_round = result.get_cookie(AppConstants.CONTRIBUTION_ROUND)
         result.set_header(AppConstants.CONTRIBUTION_ROUND, contribution_round)
         for key, value in (
-            (AppConstants.CURRENT_ROUND, self._open_round().number),
+            (AppConstants.CURRENT_ROUND, self.tally.number),
             (AppConstants.TRAINING_RESULT, result),
             (AppConstants.CONTRIBUTION_ROUND, contribution_round),
         ):
@@ -111,7 +162,18 @@ class Intake:
             return None
         return fl_ctx.get_prop(RoundKey.REFUSAL) or f"refused by {type(self._aggregator).__name__}"
 
-    def _open_round(self) -> RoundTally:
-        if self._tally is None:
-            raise RuntimeError("a result came before the first round")
-        return self._tally
+    def _of_round(self, fl_ctx: FLContext) -> FLContext:
+        """The context, with what an aggregator needs to know of the open round."""
+        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, self.tally.number, private=True, sticky=False)
+        for key, value in (
+            (RoundKey.TARGETS, self.tally.targets),
+            (AppConstants.GLOBAL_MODEL, self._model),
+        ):
+            if fl_ctx.get_prop(key) is None:
+                fl_ctx.set_prop(key, value, private=True, sticky=False)
+        return fl_ctx
+
+
+def callbacks_of(task: Task) -> tuple[object, ...]:
+    """What is called for a task, in the order of `Task`'s arguments."""
+    return (task.before_task_sent_cb, task.after_task_sent_cb, task.result_received_cb, task.task_done_cb)

@@ -24,6 +24,8 @@ class RoundTally:
 
     def __init__(self, number: int, targets: Sequence[str] | None, *, history: History | None) -> None:
         self.number = number
+        self.targets = None if targets is None else list(targets)
+        """The sites that were asked when it opened; the tree of the fold stands over them."""
         self.asked = None if targets is None else set(targets)
         """The sites of the round, those that joined it included; None where anyone may come."""
         self.num_answered = 0

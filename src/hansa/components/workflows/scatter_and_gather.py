@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from hansa.apis.aggregator import Aggregator
@@ -12,18 +13,20 @@ from hansa.apis.client import Client
 from hansa.apis.controller import Controller
 from hansa.apis.controller_spec import ClientTask, Task
 from hansa.apis.engine import OffersHistory, RoundKey, port
-from hansa.apis.fl_constant import ReservedKey
 from hansa.apis.fl_context import FLContext
+from hansa.apis.folding import FoldedPart, FoldPlan
 from hansa.apis.learnable_persistor import LearnablePersistor
 from hansa.apis.model import ModelLearnable
+from hansa.apis.sampling import Sampling
 from hansa.apis.shareable import Shareable
 from hansa.apis.shareable_generator import ShareableGenerator
 from hansa.apis.signal import Signal
 from hansa.components.workflows.checks import check_ints, check_strs
-from hansa.components.workflows.intake import Intake
+from hansa.components.workflows.intake import Intake, callbacks_of
+from hansa.components.workflows.model_update import hand_on, update_model
 from hansa.components.workflows.parts import component_of, initial_model
 from hansa.components.workflows.round_tally import RoundTally
-from hansa.components.workflows.targets import live_sites
+from hansa.components.workflows.targets import check_knows_sites, names_of_sites, round_targets
 from hansa.errors import ConfigError
 
 # The words of the widget that collects statistics, as the Controller knows them.
@@ -37,6 +40,9 @@ class ScatterAndGather(Controller):
     A round waits until `min_clients` sites are live and then asks all that are; they are the round's targets. A site
     that comes before `min_clients` have answered joins the round, a later one the next. The round ends when all have
     answered, or `wait_time_after_min_received` after `min_clients` have, or at `train_timeout`.
+
+    With a `sampling` a round asks only some of the live sites, and nobody joins it; where it draws fewer than
+    `min_clients` or `min_counted`, these are enough. The draw depends on job seed, workflow, round and live sites.
 
     `accept` and `aggregate` never overlap. A result that comes after its round is offered to the aggregator, which
     refuses what is stale, and stands in the history as late.
@@ -57,8 +63,10 @@ class ScatterAndGather(Controller):
         ignore_result_error: Whether a site's failure costs only its own result; else it ends the run.
         min_counted: How many results must be part of a round's aggregate, else the run ends; 0 for any number.
             (A result that is refused has answered, but does not count.)
+        sampling: Which of the live sites a round asks, such as `{"fraction": 0.1}`; see `Sampling`. None: all.
 
     Raises:
+        ConfigError: `sampling` is wrong.
         TypeError: An argument is of another type.
         ValueError: A number is out of range.
     """
@@ -83,22 +91,14 @@ class ScatterAndGather(Controller):
         ignore_result_error: bool = True,
         *,
         min_counted: int = 0,
+        sampling: Mapping[str, Any] | None = None,  # Any: plain JSON
     ) -> None:
         super().__init__()
         check_ints(min_clients=min_clients, at_least=1)
-        check_ints(
-            num_rounds=num_rounds,
-            start_round=start_round,
-            wait_time_after_min_received=wait_time_after_min_received,
-            train_timeout=train_timeout,
-            min_counted=min_counted,
-        )
-        check_strs(
-            aggregator_id=aggregator_id,
-            persistor_id=persistor_id,
-            shareable_generator_id=shareable_generator_id,
-            train_task_name=train_task_name,
-        )
+        check_ints(num_rounds=num_rounds, start_round=start_round, train_timeout=train_timeout, min_counted=min_counted)
+        check_ints(wait_time_after_min_received=wait_time_after_min_received)
+        check_strs(aggregator_id=aggregator_id, persistor_id=persistor_id, train_task_name=train_task_name)
+        check_strs(shareable_generator_id=shareable_generator_id)
         self.aggregator_id = aggregator_id
         self.persistor_id = persistor_id
         self.shareable_generator_id = shareable_generator_id
@@ -110,7 +110,8 @@ class ScatterAndGather(Controller):
         self._wait_time_after_min_received = wait_time_after_min_received
         self._train_timeout = train_timeout
         self._min_counted = min_counted
-
+        self._sampling = Sampling.from_config(sampling, key="sampling")
+        self._closed_from = min_clients if self._sampling.asks_all else 0  # so many answers, and nobody joins any more
         self._phase = AppConstants.PHASE_INIT
         self._current_round = self._next_round = start_round
         self._global_weights = ModelLearnable()
@@ -131,19 +132,17 @@ class ScatterAndGather(Controller):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Tell who collects statistics how far the training is."""
         super().handle_event(event_type, fl_ctx)
-        if event_type == _GET_STATS:
-            collector = fl_ctx.get_prop(_STATS_COLLECTOR)
-            if collector is not None:
-                info = {"phase": self._phase, "current_round": self._current_round, "num_rounds": self._num_rounds}
-                collector.add_info(group_name=self._name, info=info)
-
-    # -- the workflow ------------------------------------------------------------------------------------------
+        collector = fl_ctx.get_prop(_STATS_COLLECTOR) if event_type == _GET_STATS else None
+        if collector is not None:
+            info = {"phase": self._phase, "current_round": self._current_round, "num_rounds": self._num_rounds}
+            collector.add_info(group_name=self._name, info=info)
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Find the components and load the initial model."""
         self._phase = AppConstants.PHASE_INIT
         engine = fl_ctx.get_engine()
         try:
+            check_knows_sites(engine, self._sampling)
             self.aggregator = component_of(engine, self.aggregator_id, kind=Aggregator)
             self.persistor = component_of(engine, self.persistor_id, kind=LearnablePersistor)
             self.shareable_gen = component_of(engine, self.shareable_generator_id, kind=ShareableGenerator)
@@ -184,26 +183,34 @@ class ScatterAndGather(Controller):
     def _run_round(self, number: int, intake: Intake, *, abort_signal: Signal, fl_ctx: FLContext) -> bool:
         """One round; False if the run is to end."""
         self._current_round = number
+        must_stop = partial(self._must_stop, abort_signal, fl_ctx)
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, number, private=True, sticky=False)
-        targets = live_sites(
+        targets = round_targets(
             fl_ctx.get_engine(),
             self._min_clients,
+            sampling=self._sampling,
+            draw=f"{self.workflow_index}/sites/{number}",
             abort_signal=abort_signal,
-            on_wait=lambda n: self.log_info(fl_ctx, f"waiting for {self._min_clients} sites, {n} are here"),
+            on_wait=partial(self._wait_for, fl_ctx),
         )
-        if self._must_stop(abort_signal, fl_ctx):
+        self.waits_for = None
+        if targets == []:
+            self._give_up(f"round {number}: no site that is here may be asked", fl_ctx)
+        if must_stop():
             return False
-        tally = intake.open(number, targets)
+        tally = intake.open(number, targets, model=self._global_weights)
         fl_ctx.set_prop(RoundKey.TARGETS, targets, private=True, sticky=True)
-        _sync(fl_ctx)
+        hand_on(fl_ctx)
         self.fire_event(AppEventType.ROUND_STARTED, fl_ctx)
 
         self._scatter(targets, abort_signal, fl_ctx=fl_ctx)
-        if self._must_stop(abort_signal, fl_ctx) or not self._is_enough(tally, fl_ctx):
+        if must_stop() or not self._is_enough(tally, fl_ctx):
             return False
-        update = intake.aggregate(fl_ctx)
-        if not self._update_model(update, abort_signal, fl_ctx=fl_ctx):
+        parts = (self.shareable_gen, self.persistor)
+        model = update_model(self, intake.aggregate(fl_ctx), parts=parts, fl_ctx=fl_ctx, must_stop=must_stop)
+        if model is None:
             return False
+        self._global_weights = model
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
         self._next_round = number + 1
         version = self.commit(fl_ctx, self.state())
@@ -212,6 +219,10 @@ class ScatterAndGather(Controller):
         tally.closed()
         self.log_info(fl_ctx, f"round {number} finished: {tally.num_counted} results counted")
         return True
+
+    def _wait_for(self, fl_ctx: FLContext, missing: str) -> None:
+        self.waits_for = f"round {self._current_round} waits for {missing}"
+        self.log_info(fl_ctx, self.waits_for)
 
     def _scatter(self, targets: list[str] | None, abort_signal: Signal, *, fl_ctx: FLContext) -> None:
         """Post the task and wait for the answers."""
@@ -231,7 +242,7 @@ class ScatterAndGather(Controller):
                 task=task,
                 fl_ctx=fl_ctx,
                 targets=None if targets is None else list(targets),
-                min_responses=self._min_clients,
+                min_responses=self._sampling.at_most(self._min_clients, targets),
                 wait_time_after_min_received=self._wait_time_after_min_received,
                 abort_signal=abort_signal,
             )
@@ -241,39 +252,12 @@ class ScatterAndGather(Controller):
             raise task.exception
 
     def _is_enough(self, tally: RoundTally, fl_ctx: FLContext) -> bool:
-        shortfall = tally.shortfall(self._min_counted)
+        shortfall = tally.shortfall(self._sampling.at_most(self._min_counted, tally.targets))
         if shortfall is not None:
             self._give_up(shortfall, fl_ctx)
-            return False
-        fewer = tally.shortfall()
-        if fewer is not None:
+        elif (fewer := tally.shortfall()) is not None:
             self.log_warning(fl_ctx, fewer, fire_event=False)
-        return True
-
-    def _update_model(self, update: Shareable, abort_signal: Signal, *, fl_ctx: FLContext) -> bool:
-        """Make the next model of the aggregate and save it; False if the run is to end."""
-        fl_ctx.set_prop(AppConstants.AGGREGATION_RESULT, update, private=True, sticky=False)
-        self.fire_event(AppEventType.AFTER_AGGREGATION, fl_ctx)
-        if self._must_stop(abort_signal, fl_ctx):
-            return False
-
-        self.fire_event(AppEventType.BEFORE_SHAREABLE_TO_LEARNABLE, fl_ctx)
-        learned = self.shareable_gen.shareable_to_learnable(update, fl_ctx)
-        if not isinstance(learned, ModelLearnable):
-            maker = type(self.shareable_gen).__name__
-            self._give_up(f"round {self._current_round}: {maker} made no ModelLearnable of the aggregate", fl_ctx)
-            return False
-        self._global_weights = learned
-        fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, learned, private=True, sticky=True)
-        _sync(fl_ctx)
-        self.fire_event(AppEventType.AFTER_SHAREABLE_TO_LEARNABLE, fl_ctx)
-        if self._must_stop(abort_signal, fl_ctx):
-            return False
-
-        self.fire_event(AppEventType.BEFORE_LEARNABLE_PERSIST, fl_ctx)
-        self.persistor.save(learned, fl_ctx)
-        self.fire_event(AppEventType.AFTER_LEARNABLE_PERSIST, fl_ctx)
-        return not self._must_stop(abort_signal, fl_ctx)
+        return shortfall is None
 
     # -- the sites' side ---------------------------------------------------------------------------------------
 
@@ -281,8 +265,30 @@ class ScatterAndGather(Controller):
         """What this site should do now; a site that the round does not know may join it."""
         task = self._task
         if task is not None and self._intake is not None and isinstance(client, Client):
-            self._intake.let_join(client.name, task, enough=self._min_clients)
+            self._intake.let_join(client.name, task, enough=self._closed_from)
         return super().process_task_request(client, fl_ctx)
+
+    def candidates(self) -> list[str] | None:
+        """The targets that have not answered; and, while they may join, live sites that the round does not know."""
+        names = super().candidates()
+        if not names or self._intake is None:
+            return names
+        newcomers = self._intake.newcomers(names_of_sites(self._desk.engine), enough=self._closed_from)
+        return sorted({*names, *newcomers}) if newcomers else names
+
+    def fold_plan(self, task: Task, fl_ctx: FLContext) -> FoldPlan | None:
+        """How the results of the open round's task may be folded near the sites; None if they must come whole."""
+        own = (self._before_task_sent, None, self._result_received, None)
+        if self._intake is None or task is not self._task or callbacks_of(task) != own:
+            return None
+        return self._intake.fold_plan(fl_ctx)
+
+    def accept_part(self, part: FoldedPart, fl_ctx: FLContext) -> None:
+        """Take over a sum of the open round; see `Intake.take_part`."""
+        if self._intake is not None and self._task is not None and self._task.completion_status is None:
+            self._intake.take_part(part, fl_ctx=fl_ctx)
+        else:
+            self.log_warning(fl_ctx, f"a sum over {len(part.sites)} sites came after its round and is dropped")
 
     def _before_task_sent(self, client_task: ClientTask, fl_ctx: FLContext) -> None:
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, self._current_round, private=True, sticky=False)
@@ -315,8 +321,6 @@ class ScatterAndGather(Controller):
         if refusal is not None:
             self.log_warning(fl_ctx, f"{client.name}: {refusal}")
 
-    # -- the end -----------------------------------------------------------------------------------------------
-
     def _give_up(self, reason: str, fl_ctx: FLContext) -> None:
         if self._gave_up:
             return
@@ -330,9 +334,3 @@ class ScatterAndGather(Controller):
         if abort_signal.triggered:
             self.log_info(fl_ctx, f"stopped in round {self._current_round}")
         return abort_signal.triggered or self._gave_up
-
-
-def _sync(fl_ctx: FLContext) -> None:
-    """Hand sticky properties on to contexts made from now on, where somebody makes them."""
-    if fl_ctx.get_prop(ReservedKey.MANAGER) is not None:
-        fl_ctx.sync_sticky()

@@ -5,40 +5,65 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hansa.apis.engine import OffersWaiter, port
+from hansa.apis.client import Client
+from hansa.apis.engine import OffersSeed, OffersWaiter, port
+from hansa.apis.sampling import Sampling
 from hansa.apis.signal import Signal
+from hansa.errors import ConfigError
 
 
-def live_sites(
+def round_targets(
     engine: Any,  # Any: a server's engine, or a test's own that offers only some of it
     at_least: int,
     *,
+    sampling: Sampling,
+    draw: str,
     abort_signal: Signal,
-    on_wait: Callable[[int], None],
+    on_wait: Callable[[str], None],
 ) -> list[str] | None:
-    """The sites that are live, as soon as they are enough; returns early when the run is stopped.
+    """The sites that a round asks, as soon as enough are live; returns early when the run is stopped.
 
     Args:
-        engine: Who knows the sites, and wakes us when one comes.
-        at_least: How many are enough.
+        engine: Who knows the sites and the job's seed, and wakes us when a site comes.
+        at_least: How many live sites are enough; see `Sampling.missing`.
+        sampling: How they are chosen.
+        draw: What the draw is for, in words that are the same whenever and wherever it is made.
         abort_signal: Ends the wait.
-        on_wait: Told how many there are, if they are not enough.
+        on_wait: Told in one line what is missing, if something is.
 
     Returns:
-        Names sorted by code point. None where nobody knows the sites, or they are too few and nobody would say when
-        more come: then anyone may take part.
+        Names sorted by code point. Where nobody knows the sites, or they are too few and nobody would say when more
+        come: None, anyone may take part; with a sampling, of those that are there, perhaps none.
     """
-    get_clients = getattr(engine, "get_clients", None)
+    get_clients: Callable[[], list[Client]] | None = getattr(engine, "get_clients", None)
     if get_clients is None:
         return None
 
-    def live() -> list[str]:
-        return sorted({client.name for client in get_clients()})
+    def missing() -> str | None:
+        return sampling.missing(get_clients(), at_least)
 
-    sites = live()
     offer = port(engine, OffersWaiter)
-    if len(sites) < at_least and offer is not None:
-        on_wait(len(sites))
-        offer.waiter.wait_until(lambda: abort_signal.triggered or len(live()) >= at_least)
-        sites = live()
-    return sites if len(sites) >= at_least else None
+    if offer is not None and (line := missing()) is not None:
+        on_wait(line)
+        offer.waiter.wait_until(lambda: abort_signal.triggered or missing() is None)
+    live = sampling.eligible(get_clients())
+    if sampling.asks_all:
+        return live if len(live) >= at_least else None
+    seeded = port(engine, OffersSeed)
+    return sampling.draw(live, seed=f"{seeded.seed_for(draw) if seeded is not None else 0}/{draw}")
+
+
+def names_of_sites(engine: object) -> list[str]:
+    """The live sites, where somebody knows them."""
+    get_clients: Callable[[], list[Client]] | None = getattr(engine, "get_clients", None)
+    return [] if get_clients is None else [client.name for client in get_clients()]
+
+
+def check_knows_sites(engine: object, sampling: Sampling) -> None:
+    """Refuse to choose among sites that nobody knows.
+
+    Raises:
+        ConfigError: The engine does not say which sites there are.
+    """
+    if not sampling.asks_all and not hasattr(engine, "get_clients"):
+        raise ConfigError("the engine does not know its sites, so none can be chosen", key="sampling")

@@ -1,0 +1,64 @@
+"""From a round's aggregate to the next model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hansa.apis.app_constant import AppConstants
+from hansa.apis.app_event_type import AppEventType
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_constant import ReservedKey
+from hansa.apis.fl_context import FLContext
+from hansa.apis.learnable_persistor import LearnablePersistor
+from hansa.apis.model import ModelLearnable
+from hansa.apis.shareable import Shareable
+from hansa.apis.shareable_generator import ShareableGenerator
+
+
+def update_model(
+    owner: FLComponent,
+    update: Shareable,
+    *,
+    parts: tuple[ShareableGenerator, LearnablePersistor],
+    fl_ctx: FLContext,
+    must_stop: Callable[[], bool],
+) -> ModelLearnable | None:
+    """Make the next model of an aggregate and save it.
+
+    Args:
+        owner: The workflow, which fires the events.
+        update: The aggregate.
+        parts: What makes the model, and what saves it.
+        fl_ctx: The context of the control flow; gets the model.
+        must_stop: Asked after every step that runs user code.
+
+    Returns:
+        The model; None if the run is to end, also because the generator made something else.
+    """
+    generator, persistor = parts
+    fl_ctx.set_prop(AppConstants.AGGREGATION_RESULT, update, private=True, sticky=False)
+    owner.fire_event(AppEventType.AFTER_AGGREGATION, fl_ctx)
+    if must_stop():
+        return None
+    owner.fire_event(AppEventType.BEFORE_SHAREABLE_TO_LEARNABLE, fl_ctx)
+    learned = generator.shareable_to_learnable(update, fl_ctx)
+    if not isinstance(learned, ModelLearnable):
+        number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        made = f"{type(generator).__name__} made no ModelLearnable of the aggregate"
+        owner.system_panic(f"round {number}: {made}", fl_ctx)
+        return None
+    fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, learned, private=True, sticky=True)
+    hand_on(fl_ctx)
+    owner.fire_event(AppEventType.AFTER_SHAREABLE_TO_LEARNABLE, fl_ctx)
+    if must_stop():
+        return None
+    owner.fire_event(AppEventType.BEFORE_LEARNABLE_PERSIST, fl_ctx)
+    persistor.save(learned, fl_ctx)
+    owner.fire_event(AppEventType.AFTER_LEARNABLE_PERSIST, fl_ctx)
+    return None if must_stop() else learned
+
+
+def hand_on(fl_ctx: FLContext) -> None:
+    """Give sticky properties to contexts made from now on, where somebody makes them."""
+    if fl_ctx.get_prop(ReservedKey.MANAGER) is not None:
+        fl_ctx.sync_sticky()

@@ -1,0 +1,1 @@
+"""Federated averaging with a Learner."""

@@ -1,0 +1,48 @@
+"""What a simulation may be told beyond the job, its sites and the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hansa.runtime.site_times import SiteTimes
+
+
+@dataclass(frozen=True)
+class SimulatorOptions:
+    """How a run is simulated; the defaults suit most.
+
+    Attributes:
+        tags: Tags of sites, by the site's name, for sampling by tag.
+        times: How long the sites' work and messages take on the virtual clock; None: no time at all.
+        threads_per_site: How many threads numeric libraries may use for one site. A job's result may depend on it, so
+            it never follows from the number of workers.
+        memory_bytes: How much memory the memory files of one process may take; beyond it they are files in the run's
+            folder.
+        results_ahead: How many whole results a worker may have under way that the server has not taken yet.
+        gpus: Whether workers get GPUs, where there are any.
+    """
+
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    times: SiteTimes | None = None
+    threads_per_site: int = 1
+    memory_bytes: int = 64 << 30
+    results_ahead: int = 64
+    gpus: bool = True
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run's circumstances.
+
+    Attributes:
+        names: The sites.
+        seed: Where all randomness comes from.
+        workers: How many processes hold the sites; 0: this one does.
+        options: Everything else.
+    """
+
+    names: Sequence[str]
+    seed: int
+    workers: int
+    options: SimulatorOptions

@@ -1,0 +1,350 @@
+"""The sites of a run in worker processes, as the dispatcher sees them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from hansa.apis.fl_constant import ReturnCode
+from hansa.apis.folding import FoldedPart, FoldPlan
+from hansa.apis.signal import Signal
+from hansa.errors import ConfigError, DecodeError, RunError
+from hansa.runtime.assignments import Answer, Assignment, Delivery
+from hansa.runtime.host import failed_reply
+from hansa.runtime.memory_link import End, answer
+from hansa.runtime.outbox import Sent
+from hansa.runtime.participants import SERVER, default_props
+from hansa.runtime.phases import Phases
+from hansa.runtime.run_log import keep_line
+from hansa.runtime.user_code import Failure, Mishap, OnFailure
+from hansa.runtime.worker_ask import WorkerAsk
+from hansa.runtime.worker_process import Frame, WorkerProcess
+from hansa.runtime.worker_staff import Staff, WorkerPlan
+from hansa.runtime.worker_words import FromWorker, ToWorker
+from hansa.tensors import Array
+from hansa.wire.codec import Message, decode
+
+GRACE_S = 5.0
+"""How long an aborted run waits for what its sites are doing."""
+
+_CHUNK = 64
+_MOST_TRIES = 2
+"""A task whose process ends under it is tried once more: it may not have been the task's fault."""
+_END_S = 10.0
+_LOOK_S = 0.2
+_MOST_IDLE_LOSSES = 3
+
+_logger = logging.getLogger("hansa.workers")
+
+
+@dataclass(frozen=True)
+class CrewTold:
+    """Who is told what a crew comes across.
+
+    Attributes:
+        on_failure: User code raised.
+        notify: Something came in.
+        abort: The run's abort signal.
+        phases: Where the time goes.
+    """
+
+    on_failure: OnFailure
+    notify: Callable[[], None]
+    abort: Signal
+    phases: Phases
+
+
+class WorkerCrew:
+    """Gives tasks to workers, takes what comes back, and sees to what dies or does not answer.
+
+    Args:
+        plan: What the workers are for.
+        told: Who is told what.
+    """
+
+    def __init__(self, plan: WorkerPlan, told: CrewTold) -> None:
+        self.ended: dict[str, str] = {}
+        self._told = told
+        self._inbox: SimpleQueue[tuple[WorkerProcess, Frame | None]] = SimpleQueue()
+        self._staff = Staff(plan, self._came)
+        self.pool = self._staff.pool
+        self.aux = WorkerAsk(self._staff.of)
+        self._props: dict[str, dict[str, Any]] = {}  # Any: properties hold any value
+        self._states: dict[str, Message] = {}
+        self._sent: dict[str, Sent] = {}
+        self._tries: dict[int, int] = {}
+        self._waiting: dict[int, list[Assignment]] = {}  # by worker: handed over, not yet sent
+        self._done: set[str] = set()  # sites whose part of the present sum has come
+        self._closed_plan: FoldPlan | None = None
+        self._number = 0
+        self._idle_losses = 0
+        self._aborted_at: float | None = None
+        self._is_started = False
+
+    # -- beginning and end -------------------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Start all processes; they come up while the caller goes on."""
+        self._staff.launch()
+
+    def wait_until_ready(self, server: End) -> None:
+        """Connect, and have the sites made.
+
+        Raises:
+            ConfigError: A site cannot be made.
+            RunError: A worker cannot start.
+        """
+        self.aux.server = server
+        self._staff.connect(self._staff.workers)
+        self._told.abort.subscribe(self._abort)
+        self._await(FromWorker.READY, self._staff.workers)
+
+    def start(self) -> None:
+        """START_RUN at the sites that are made."""
+        for worker in self._staff.workers:
+            worker.send(ToWorker.START, {})
+        self._await(FromWorker.STARTED, self._staff.workers)
+        self._is_started = True
+
+    def end(self) -> None:
+        """END_RUN at the sites that have begun; nothing of the workers is left afterwards."""
+        there = [worker for worker in self._staff.workers if not worker.is_gone]
+        for worker in there:
+            worker.send(ToWorker.END, {})
+        self._await(FromWorker.ENDED, there)
+        self.close(_END_S)
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """End whatever runs still."""
+        self._told.abort.unsubscribe(self._abort)
+        self._staff.close(timeout_s)
+
+    def sent(self) -> dict[str, Sent]:
+        """What has left each site that has begun."""
+        return dict(sorted(self._sent.items()))
+
+    # -- the dispatcher's side ---------------------------------------------------------------------------------
+
+    def props(self, site: str) -> dict[str, Any]:  # Any: properties hold any value
+        """See `Crew`."""
+        return self._props.get(site) or default_props(site)
+
+    def hand_over(self, assignment: Assignment) -> None:
+        """See `Crew`."""
+        worker = self._staff.of(assignment.site)
+        self._number += 1
+        waiting = self._waiting.setdefault(worker.number, [])
+        waiting.append(replace(assignment, number=self._number))
+        if len(waiting) >= _CHUNK or waiting[0].body is not assignment.body:
+            self._send_tasks(worker, self._waiting.pop(worker.number))
+
+    def attend(self) -> None:
+        """See `Crew`."""
+        while not self._inbox.empty():
+            for _ in self._handle(*self._inbox.get()):
+                pass
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """See `Crew`."""
+        for number, waiting in self._waiting.items():
+            self._send_tasks(self._staff.workers[number], waiting)
+        self._waiting.clear()
+        for worker in self._staff.workers:
+            if worker.outstanding:
+                worker.send(ToWorker.CLOSE, {})
+        while any(worker.outstanding for worker in self._staff.workers):
+            try:
+                worker, frame = self._inbox.get(timeout=self._patience())
+            except Empty:
+                self._lose_patience()
+                continue
+            yield from self._handle(worker, frame)
+            del frame  # its arrays: their memory may be used again
+            worker.release()
+        self._done.clear()
+        self._tries.clear()
+        for worker in self._staff.workers:
+            if worker.body is not None:
+                self._closed_plan = worker.body.plan or self._closed_plan
+                worker.body = None  # the memory it lies in is wanted for the next one
+
+    def _send_tasks(self, worker: WorkerProcess, tasks: Sequence[Assignment]) -> None:
+        begin = 0
+        for end in range(1, len(tasks) + 1):
+            if end == len(tasks) or tasks[end].body is not tasks[begin].body:
+                self._send_chunk(worker, tasks[begin:end])
+                begin = end
+
+    def _send_chunk(self, worker: WorkerProcess, tasks: Sequence[Assignment]) -> None:
+        body = tasks[0].body
+        for task in tasks:
+            worker.outstanding[task.number] = task
+        head: dict[str, Any] = {"heads": [[task.number, task.site, task.task_id] for task in tasks], "body": None}
+        if worker.body is body:
+            worker.send(ToWorker.TASKS, head)
+            return
+        worker.body = body
+        plan = body.plan if body.plan is not self._closed_plan else None
+        head["body"] = {
+            "name": body.name,
+            "plan": plan.to_json() if plan else None,
+            "done": sorted(self._done),
+        }
+        worker.send(ToWorker.TASKS, head, message=body.message)
+
+    # -- what comes in -----------------------------------------------------------------------------------------
+
+    def _handle(self, worker: WorkerProcess, frame: Frame | None) -> Iterator[Delivery]:
+        if frame is None:
+            yield from self._lost(worker)
+            return
+        head, parts = frame
+        match FromWorker(head["k"]):
+            case FromWorker.ANSWERS:
+                yield from self._answers(worker, head, parts)
+            case FromWorker.ASK:
+                assert self.aux.server is not None
+                asked = worker.messages.message(head["m"], parts)
+                reply = answer(self.aux.server, asked, name=SERVER, on_failure=self._told.on_failure)
+                worker.send(ToWorker.REPLY, {"number": head["number"]}, message=reply)
+            case FromWorker.FAILED:
+                failure = Failure(RuntimeError(head["cause"]), head["cause"], head["detail"])
+                self._told.on_failure(Mishap(head["site"], head["where"]), failure)
+            case FromWorker.LOG:
+                for level, name, text, created in head["lines"]:
+                    keep_line(level, name, text, created=created)
+            case FromWorker.READY:
+                if head["error"] is not None:
+                    reason, file, key = head["error"]
+                    raise ConfigError(reason, file=file, key=key)
+                self._props |= decode(worker.messages.message(head["m"], parts), arrays="own")
+            case FromWorker.ENDED:
+                for site, counts in head["sent"].items():
+                    self._sent[site] = Sent(*counts)
+                self._told.phases.add(head["phases"])
+
+    def _answers(self, worker: WorkerProcess, head: Mapping[str, Any], parts: Sequence[Array]) -> Iterator[Delivery]:
+        self.ended |= head["ended"]
+        answers = []
+        for number, folded, reference, state in head["answers"]:
+            assignment = worker.outstanding.pop(number, None)
+            if assignment is None:
+                raise DecodeError(f"worker {worker.number} answers task {number}, which it does not have")
+            if state is not None:
+                self._states[assignment.site] = worker.messages.message(state, parts)
+            message = reference if isinstance(reference, dict) else worker.messages.message(reference, parts)
+            answers.append(Answer(assignment, message, folded))
+        folds = [
+            FoldedPart((span[0], span[1]), sites, rule, [parts[index] for index in regions])
+            for span, sites, rule, regions in head["parts"]
+        ]
+        for part in folds:
+            self._done.update(part.sites)
+        for number in head["skipped"]:
+            worker.outstanding.pop(number, None)
+        if answers:
+            worker.send(ToWorker.TAKEN, {"count": len(answers)})  # before they are looked at: nobody waits for anybody
+        if answers or folds:
+            yield Delivery(answers, worker.body.plan if worker.body else None, folds)
+
+    # -- trouble -----------------------------------------------------------------------------------------------
+
+    def _lost(self, worker: WorkerProcess) -> Iterator[Delivery]:
+        """A process is gone: what it had under way goes to another one in its place."""
+        self.aux.gone(worker)
+        how = worker.how_it_ended()
+        if not self._is_started:
+            raise RunError(f"worker {worker.number} cannot start: {how}")
+        tasks = [worker.outstanding[number] for number in sorted(worker.outstanding)]
+        culprit = worker.outstanding.get(worker.pulse.number)
+        if self._told.abort.triggered:
+            worker.outstanding.clear()
+            return
+        if culprit is not None:
+            self._tries[culprit.number] = self._tries.get(culprit.number, 0) + 1
+            if worker.killed_because is not None or self._tries[culprit.number] >= _MOST_TRIES:
+                tasks.remove(culprit)
+                yield self._failed(culprit, how)
+            else:
+                _logger.warning("worker %d %s while %s worked; it is replaced", worker.number, how, culprit.site)
+        else:
+            self._idle_losses += 1
+            _logger.warning("worker %d %s; it is replaced", worker.number, how)
+            if self._idle_losses > _MOST_IDLE_LOSSES * len(self._staff.workers):
+                raise RunError(f"worker {worker.number} {how}, again and again")
+        fresh = self._staff.replace(worker, self._states)
+        if tasks:
+            self._send_tasks(fresh, tasks)
+            fresh.send(ToWorker.CLOSE, {})
+
+    def _failed(self, assignment: Assignment, how: str) -> Delivery:
+        cause = how if "did not answer" in how else f"its process {how}"
+        task = f"task {assignment.body.name}"
+        self._told.on_failure(Mishap(assignment.site, task), Failure(RunError(cause), cause, ""))
+        return Delivery((Answer(assignment, failed_reply(assignment, ReturnCode.EXECUTION_EXCEPTION, cause)),))
+
+    def _came(self, worker: WorkerProcess, frame: Frame | None) -> None:
+        """On the reading thread of a worker."""
+        if frame is not None and frame[0].get("k") == FromWorker.REPLY.value:  # somebody waits for it right now
+            head, parts = frame
+            message = None if head["m"] is None else worker.messages.message(head["m"], parts)
+            self.aux.replied(head["number"], message)
+            return
+        if frame is None:
+            self.aux.gone(worker)
+        self._inbox.put((worker, frame))
+        self._told.notify()
+
+    def _await(self, word: FromWorker, workers: Sequence[WorkerProcess]) -> None:
+        """Until each of the workers has said that word, or is gone."""
+        missing = {worker.number for worker in workers}
+        while missing:
+            try:
+                worker, frame = self._inbox.get(timeout=self._patience())
+            except Empty:
+                self._lose_patience()
+                continue
+            if worker not in workers:
+                continue
+            if frame is None and (word is FromWorker.ENDED or self._told.abort.triggered):
+                missing.discard(worker.number)
+                continue
+            for _ in self._handle(worker, frame):
+                pass
+            if frame is not None and frame[0].get("k") == word.value:
+                missing.discard(worker.number)
+
+    def _patience(self) -> float | None:
+        """How long to wait for the next frame; None for ever."""
+        now = time.monotonic()
+        limits = []
+        if self._aborted_at is not None:
+            limits.append(self._aborted_at + GRACE_S - now)
+        for worker in self._staff.workers:
+            task = worker.outstanding.get(worker.pulse.number)
+            if task is not None and task.body.timeout_s:
+                limits.append(worker.pulse.since + task.body.timeout_s - now)
+            elif any(task.body.timeout_s for task in worker.outstanding.values()):
+                limits.append(_LOOK_S)
+        return max(0.0, min(limits)) if limits else None
+
+    def _lose_patience(self) -> None:
+        now = time.monotonic()
+        if self._aborted_at is not None and now >= self._aborted_at + GRACE_S:
+            for worker in self._staff.workers:
+                worker.kill("killed: it did not stop when the run was stopped")
+        for worker in self._staff.workers:
+            task = worker.outstanding.get(worker.pulse.number)
+            if task is not None and task.body.timeout_s and now >= worker.pulse.since + task.body.timeout_s:
+                worker.kill(f"did not answer within {task.body.timeout_s:g} s")
+
+    def _abort(self) -> None:
+        if self._aborted_at is None:
+            self._aborted_at = time.monotonic()
+        for worker in self._staff.workers:
+            worker.send(ToWorker.ABORT, {"reason": str(self._told.abort.value)})
+        self._told.notify()

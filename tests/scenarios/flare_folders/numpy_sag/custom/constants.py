@@ -1,0 +1,2 @@
+class NPConstants:
+    NUMPY_KEY = "numpy_key"

@@ -1,0 +1,232 @@
+"""Executors for runs with worker processes: they travel there as this file."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from hansa.apis.event_type import EventType
+from hansa.apis.executor import Executor
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_constant import FLContextKey
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable
+from hansa.apis.signal import Signal
+
+
+def wait(seconds: float) -> None:
+    """The system's own wait, which no signal of Hansa's ends."""
+    select.select([], [], [], seconds)
+
+
+def first_time(folder: str, fl_ctx: FLContext) -> bool:
+    """Whether this task is tried for the first time; by files, since processes end."""
+    name = str(fl_ctx.get_prop(FLContextKey.TASK_ID)).replace("/", "_")
+    try:
+        os.close(os.open(Path(folder, f"{fl_ctx.get_identity_name()}-{name}"), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Noisy(Executor):
+    """Trains by noise whose sum depends on the order of its terms.
+
+    Args:
+        shuffle: Up to how many seconds a task takes; it differs from run to run.
+        folder: Where it is marked that a task was tried; with it, processes die.
+        kills: The sites whose every task kills its process when it is tried for the first time; None for all of them.
+    """
+
+    def __init__(self, shuffle: float = 0.0, folder: str = "", kills: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.shuffle = shuffle
+        self.folder = folder
+        self.kills = kills
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        received = from_shareable(shareable).data
+        wait(self.shuffle * int.from_bytes(os.urandom(2), "little") / 65536)
+        trained = {name: self.step(name, value) for name, value in received.items()}
+        mine = self.kills is None or fl_ctx.get_identity_name() in self.kills
+        if self.folder and mine and first_time(self.folder, fl_ctx):
+            die()  # after the step, so that what was learnt in it must be forgotten
+        meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: random.randint(1, 9)}
+        return DXO(DataKind.WEIGHTS, trained, meta).to_shareable()
+
+    def step(self, name: str, value: Any) -> Any:
+        noise = np.random.normal(size=np.shape(value)) * 10.0 ** np.random.randint(-6, 6)
+        return (value * np.float32(0.9) + noise).astype(np.float32)
+
+
+class Momentum(Noisy):
+    """The same with a memory: each step goes on in the direction of the ones before."""
+
+    def __init__(self, shuffle: float = 0.0, folder: str = "", kills: Sequence[str] | None = None) -> None:
+        super().__init__(shuffle, folder, kills)
+        self.velocity: dict[str, Any] = {}
+
+    def step(self, name: str, value: Any) -> Any:
+        self.velocity[name] = np.float32(0.9) * self.velocity.get(name, np.float32(0)) + super().step(name, value)
+        return self.velocity[name]
+
+    def state(self) -> Mapping[str, Any]:
+        return {"velocity": self.velocity}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.velocity = dict(state["velocity"])
+
+
+class CountsTasks(Executor):
+    """The model becomes how many tasks this executor has had; after its first `deaths` tasks the process dies once."""
+
+    def __init__(self, folder: str = "", keeps: bool = True) -> None:
+        super().__init__()
+        self.folder = folder
+        self.tasks = 0
+        if keeps:
+            self.state = lambda: {"tasks": self.tasks}
+            self.restore = self.take_up
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        self.tasks = state["tasks"]
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        self.tasks += 1
+        if self.folder and first_time(self.folder, fl_ctx):
+            die()
+        for value in from_shareable(shareable).data.values():
+            value[...] = self.tasks
+        return shareable
+
+
+class Adds(Executor):
+    """Adds 1; what else it does at its first site is said in one word."""
+
+    def __init__(self, trouble: str = "", site: str = "site-1", folder: str = "") -> None:
+        super().__init__()
+        self.trouble = trouble
+        self.site = site
+        self.folder = folder
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        for value in from_shareable(shareable).data.values():
+            value += 1
+        if self.trouble and self.site in ("", fl_ctx.get_identity_name()):
+            getattr(self, self.trouble)(fl_ctx)
+        return shareable
+
+    def leaves(self, fl_ctx: FLContext) -> None:
+        os._exit(0)
+
+    def leaves_badly(self, fl_ctx: FLContext) -> None:
+        os.write(2, b"cannot allocate memory\n")
+        os._exit(3)
+
+    def exits(self, fl_ctx: FLContext) -> None:
+        raise SystemExit(3)
+
+    def forks(self, fl_ctx: FLContext) -> None:
+        os.fork()  # and both of them come back
+
+    def forks_and_dies(self, fl_ctx: FLContext) -> None:
+        if first_time(self.folder, fl_ctx):
+            if os.fork() == 0:
+                wait(300)
+                os._exit(0)
+            die()
+
+    def forks_and_waits(self, fl_ctx: FLContext) -> None:
+        if os.fork() == 0:
+            wait(300)
+            os._exit(0)
+        self.waits(fl_ctx)
+
+    def waits(self, fl_ctx: FLContext) -> None:
+        print(f"{fl_ctx.get_identity_name()} works", flush=True)
+        Path(self.folder, fl_ctx.get_identity_name()).touch()
+        wait(300)
+
+    def computes(self, fl_ctx: FLContext) -> None:
+        Path(self.folder, fl_ctx.get_identity_name()).touch()
+        while True:
+            pass
+
+    def waits_for_abort(self, fl_ctx: FLContext) -> None:
+        Path(self.folder, fl_ctx.get_identity_name()).touch()
+        signal = fl_ctx.get_run_abort_signal()
+        while not signal.triggered:
+            wait(0.01)
+
+    def prints(self, fl_ctx: FLContext) -> None:
+        print(f"{fl_ctx.get_identity_name()} prints")
+        self.log_info(fl_ctx, f"{fl_ctx.get_identity_name()} logs")
+
+    def prints_much(self, fl_ctx: FLContext) -> None:
+        for _ in range(1024):
+            print("x" * 32767)  # 32 MB
+
+
+class Made(Adds):
+    """Leaves a line in a file for each time that one is made."""
+
+    def __init__(self, file: str, reads_only: bool = False) -> None:
+        super().__init__()
+        with open(file, "a") as made:
+            made.write(f"{os.getpid()} {id(self)}\n")
+
+
+class MadeStateless(Made):
+    stateless = True
+
+
+class Talks(Executor):
+    """Asks the server for a number, which it adds, and reports the number."""
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == EventType.START_RUN:
+            fl_ctx.get_engine().register_aux_message_handler("name", self.name)
+
+    def name(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+        return Shareable({"name": fl_ctx.get_identity_name(), "asked": request["asked"], "array": request["array"] * 2})
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        engine = fl_ctx.get_engine()
+        reply = engine.send_aux_request("number", Shareable({"round": np.arange(3)}), 5.0, fl_ctx)
+        engine.get_component("analytic_sender").add_scalar("number", float(reply["number"]))
+        for value in from_shareable(shareable).data.values():
+            value += reply["number"]
+        return shareable
+
+
+class Answers(FLComponent):
+    """The server's: tells each site how many letters its name has, and asks it for its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        engine = fl_ctx.get_engine()
+        if event_type == EventType.START_RUN:
+            engine.register_aux_message_handler("number", self.number)
+        elif event_type == "fed_avg.asks":
+            replies = engine.send_aux_request(None, "name", Shareable({"asked": 1}), 5.0, fl_ctx)
+            self.names += [reply["name"] for reply in replies.values()]
+
+    def number(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+        peer = fl_ctx.get_peer_context()
+        assert request["round"].sum() == 3
+        return Shareable({"number": len(peer.get_identity_name())})
