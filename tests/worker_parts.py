@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa.apis.app_event_type import AppEventType
 from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from hansa.apis.event_type import EventType
 from hansa.apis.executor import Executor
@@ -35,6 +36,12 @@ def first_time(folder: str, fl_ctx: FLContext) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def message(**values: Any) -> Shareable:
+    made = Shareable()
+    made.update(values)
+    return made
 
 
 def die() -> None:
@@ -200,11 +207,11 @@ class Talks(Executor):
             fl_ctx.get_engine().register_aux_message_handler("name", self.name)
 
     def name(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
-        return Shareable({"name": fl_ctx.get_identity_name(), "asked": request["asked"], "array": request["array"] * 2})
+        return message(name=fl_ctx.get_identity_name(), twice=request["array"] * 2)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         engine = fl_ctx.get_engine()
-        reply = engine.send_aux_request("number", Shareable({"round": np.arange(3)}), 5.0, fl_ctx)
+        reply = engine.send_aux_request("number", message(array=np.arange(3)), 5.0, fl_ctx)
         engine.get_component("analytic_sender").add_scalar("number", float(reply["number"]))
         for value in from_shareable(shareable).data.values():
             value += reply["number"]
@@ -212,21 +219,26 @@ class Talks(Executor):
 
 
 class Answers(FLComponent):
-    """The server's: tells each site how many letters its name has, and asks it for its name."""
+    """The server's: tells each site a number, and asks all for their names after each round.
 
-    def __init__(self) -> None:
+    Args:
+        file: Where the names go.
+    """
+
+    def __init__(self, file: str) -> None:
         super().__init__()
-        self.names: list[str] = []
+        self.file = Path(file)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         engine = fl_ctx.get_engine()
         if event_type == EventType.START_RUN:
             engine.register_aux_message_handler("number", self.number)
-        elif event_type == "fed_avg.asks":
-            replies = engine.send_aux_request(None, "name", Shareable({"asked": 1}), 5.0, fl_ctx)
-            self.names += [reply["name"] for reply in replies.values()]
+        elif event_type == AppEventType.ROUND_DONE:
+            replies = engine.send_aux_request(None, "name", message(array=np.arange(4)), 5.0, fl_ctx)
+            lines = [f"{site} is {reply['name']} {reply['twice'].tolist()}\n" for site, reply in replies.items()]
+            with self.file.open("a") as file:
+                file.writelines(lines)
 
     def number(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         peer = fl_ctx.get_peer_context()
-        assert request["round"].sum() == 3
-        return Shareable({"number": len(peer.get_identity_name())})
+        return message(number=len(peer.get_identity_name()) + int(request["array"].sum()))

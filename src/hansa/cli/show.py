@@ -64,7 +64,8 @@ def print_run(run: Run) -> None:
         console.print(plain(run.cause), style=style, markup=False)
     console.print(
         f"job {plain(str(run.config.get('job')))}, {len(sites)} sites, seed {run.config.get('seed')}, "
-        f"{len(run.history.rounds)} rounds in {run.timings.total:.2f} s",
+        f"{len(run.history.rounds)} rounds in {run.timings.total:.2f} s"
+        + (f" ({run.timings.virtual:.1f} s on the virtual clock)" if "times" in run.config else ""),
         markup=False,
     )
     if run.history.rounds:
@@ -79,7 +80,9 @@ def print_run(run: Run) -> None:
 def _rounds_table(run: Run) -> Table:
     metrics = run.history.metric_names()[:4]
     table = Table(box=None, pad_edge=False)
-    for column in ("round", "asked", "counted", "refused", *map(_safe, metrics), "ms"):
+    is_timed = "times" in run.config
+    columns = ("round", "asked", "counted", "refused", *map(_safe, metrics), "ms", *(["virtual s"] if is_timed else []))
+    for column in columns:
         table.add_column(column, justify="right")
     series = {name: dict(run.history.series(name)) for name in metrics}
     rounds = run.history.rounds
@@ -90,7 +93,9 @@ def _rounds_table(run: Run) -> Table:
         values = [f"{series[m][record.number]:.4f}" if record.number in series[m] else "" for m in metrics]
         took = f"{record.seconds * 1e3:.1f}" if record.seconds is not None else ""
         refused = str(len(record.refused)) if record.refused else ""
-        table.add_row(str(record.number), str(len(record.targets)), str(len(record.counted)), refused, *values, took)
+        virtual = [f"{record.virtual_seconds or 0.0:.1f}"] if is_timed else []
+        asked, counted = str(len(record.targets)), str(len(record.counted))
+        table.add_row(str(record.number), asked, counted, refused, *values, took, *virtual)
     return table
 
 

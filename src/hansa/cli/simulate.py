@@ -1,27 +1,50 @@
-"""`hansa simulate`: run a job folder over simulated sites in this process."""
+"""`hansa simulate`: run a job folder over simulated sites."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hansa.cli.output import print_json
 from hansa.errors import ConfigError
 
+if TYPE_CHECKING:
+    from hansa.runtime.options import SimulatorOptions
+
+_MB = 1 << 20
+
 
 def simulate(
     folder: Annotated[Path, typer.Argument(help="A job folder, or a bare FLARE 2.0 app folder.", show_default=False)],
     num_sites: Annotated[int | None, typer.Option("-n", "--sites", help="How many sites: site-1, site-2, ...")] = None,
     site: Annotated[list[str] | None, typer.Option("--site", help="A site's name; may be given several times.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "-w",
+            "--workers",
+            min=0,
+            show_default=False,
+            help="How many processes hold the sites; 0: this one does. Default: $HANSA_WORKERS, else one per core.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Where all randomness of the run comes from.")] = 0,
+    times: Annotated[
+        Path | None, typer.Option(help="A JSON file with the simulated times of sites, for stragglers.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="How many threads numeric libraries may use for one site.")] = 1,
+    memory_mb: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many MB one process may pass on in memory; beyond it in files.", metavar="MB"),
+    ] = None,
     home: Annotated[
         Path | None, typer.Option(help="The folder that keeps runs (default: $HANSA_HOME/runs, else ./runs).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Run a job over simulated sites in this process and keep its record."""
+    """Run a job over simulated sites, in processes of their own, and keep its record."""
     from hansa.cli.show import print_run
     from hansa.runtime import simulator
 
@@ -29,8 +52,19 @@ def simulate(
         raise ConfigError("give either -n or --site, not both", key="sites")
     if num_sites is None and not site:
         raise ConfigError("say how many sites with -n, or name them with --site", key="sites")
-    run = simulator.simulate(folder, site or num_sites or 0, seed=seed, home=home)
+    options = _options(times, threads, memory_mb)
+    run = simulator.simulate(folder, site or num_sites or 0, workers=workers, seed=seed, home=home, options=options)
     if as_json:
         print_json(run.summary())
     else:
         print_run(run)
+
+
+def _options(times: Path | None, threads: int, memory_mb: int | None) -> SimulatorOptions:
+    from hansa.runtime.options import SimulatorOptions
+    from hansa.runtime.site_times import SiteTimes
+
+    loaded = None if times is None else SiteTimes.load(times)
+    if memory_mb is None:
+        return SimulatorOptions(times=loaded, threads_per_site=threads)
+    return SimulatorOptions(times=loaded, threads_per_site=threads, memory_bytes=memory_mb * _MB)

@@ -30,9 +30,14 @@ class EventLoop:
     Args:
         now: Real seconds that never go back.
         epoch: What the virtual clock shows at the start, in seconds since 1970.
+        patience_s: How long a workflow may be busy with something of its own before the clock flows: with simulated
+            times nothing should depend on how long it takes to add up a model.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic, *, epoch: float | None = None) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, *, epoch: float | None = None, patience_s: float = 0.0
+    ) -> None:
+        self._patience_s = patience_s
         self._real = now
         self._virtual = time.time() if epoch is None else epoch
         self._flowing_since: float | None = None
@@ -164,6 +169,7 @@ class EventLoop:
         with self._changed:
             if self._generation != seen:
                 return True
+            patient_until = self._real() + self._patience_s
             while self._generation == seen:
                 all_wait = self._num_settled >= num_actors
                 if all_wait and next_due is None:
@@ -171,6 +177,9 @@ class EventLoop:
                 if all_wait and next_due is not None:
                     self._virtual = max(self._virtual, next_due)
                     return True
+                if (patience := patient_until - self._real()) > 0:
+                    self._changed.wait(patience)
+                    continue
                 self._flow()
                 timeout = None if next_due is None else max(0.0, next_due - self._now())
                 signalled = self._changed.wait(timeout)

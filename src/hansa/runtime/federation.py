@@ -8,16 +8,19 @@ idle site is offered its task before the first result is taken.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 from hansa.apis.client import Client
 from hansa.errors import RunError
-from hansa.runtime.assignments import Assignment, Crew, Delivery
+from hansa.runtime.assignments import Answer, Assignment, Crew, Delivery
 from hansa.runtime.event_loop import EventLoop
+from hansa.runtime.flights import Flights
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import server_randomness_untouched
 from hansa.runtime.server_side import ServerSide
+from hansa.runtime.site_times import SiteTimes
 
 STOP_GRACE_S = 5.0
 """How long a workflow that was told to stop may take before it is left behind."""
@@ -29,6 +32,19 @@ def is_repeated(task_id: str) -> bool:
     return visit.isdecimal() and int(visit) > 1
 
 
+@dataclass(frozen=True)
+class DispatchOptions:
+    """What a dispatcher may be told.
+
+    Attributes:
+        on_progress: Called after each result with the site's name.
+        times: How long tasks and messages take on the virtual clock; None: no time at all.
+    """
+
+    on_progress: Callable[[str], None] = lambda site: None
+    times: SiteTimes | None = None
+
+
 class Federation:
     """Runs the workflows of a server over sites in this process.
 
@@ -38,7 +54,7 @@ class Federation:
         clients: The sites that take part, by name, asked anew each time.
         loop: Clock and waiting place.
         phases: Where the time of each phase is added up.
-        on_progress: Called by the dispatcher after each task with the site's name.
+        options: Progress and simulated times.
     """
 
     def __init__(
@@ -49,14 +65,15 @@ class Federation:
         clients: Callable[[], Mapping[str, Client]],
         loop: EventLoop,
         phases: Phases,
-        on_progress: Callable[[str], None] = lambda site: None,
+        options: DispatchOptions = DispatchOptions(),
     ) -> None:
         self._server = server
         self._crew = crew
         self._clients = clients
         self._loop = loop
         self._phases = phases
-        self._on_progress = on_progress
+        self._on_progress = options.on_progress
+        self._flights = None if options.times is None else Flights(options.times, loop, self._land)
         self._done = False
         self._left_behind = False
         self._workflows = threading.Thread(target=self._run_workflows, name="hansa-workflows", daemon=True)
@@ -79,6 +96,8 @@ class Federation:
             if not self._done and not self._left_behind:  # nobody serves the workflow any more: it must not wait
                 self._server.stop("the dispatcher failed")
                 self._server.cancel_tasks()
+            if self._flights is not None:
+                self._flights.close()
             self._workflows.join(STOP_GRACE_S if self._server.abort_signal.triggered else None)
 
     def _run_workflows(self) -> None:
@@ -113,7 +132,7 @@ class Federation:
         batch = []
         for name in clients if wanted is None else wanted:
             client = clients.get(name)
-            if client is None:
+            if client is None or not (self._flights is None or self._flights.may_ask(name)):
                 continue
             with self._phases.of("hand out"):
                 assignment = self._server.request(client, self._crew.props(name))
@@ -127,8 +146,17 @@ class Federation:
         clients = self._clients()
         with self._phases.of("sites"):
             for delivery in self._crew.deliveries():
+                if self._flights is not None:
+                    self._flights.launch(delivery)
+                    continue
                 with self._phases.of("submit"):
                     self._take(delivery, clients)
+
+    def _land(self, answers: Sequence[Answer]) -> None:
+        """Answers arrive that were under way on the virtual clock."""
+        clients = self._clients()
+        with self._loop.held(), server_randomness_untouched(), self._phases.of("submit"):
+            self._take(Delivery([each for each in answers if each.assignment.site in clients]), clients)
 
     def _take(self, delivery: Delivery, clients: Mapping[str, Client]) -> None:
         if delivery.parts:

@@ -19,6 +19,7 @@ class RoundRecord:
         refused: Site to reasons, for each result that is not.
         metrics: Site (or `server`) to name to value; the last value wins where a site reports steps.
         seconds: How long the round took on the wall clock, once closed.
+        virtual_seconds: The same on the virtual clock, which deadlines and simulated times go by.
     """
 
     number: int
@@ -27,6 +28,7 @@ class RoundRecord:
     refused: dict[str, list[str]] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: float | None = None
+    virtual_seconds: float | None = None
 
     def as_dict(self) -> dict[str, Any]:  # Any: JSON
         """A copy as plain data."""
@@ -37,6 +39,7 @@ class RoundRecord:
             "refused": {site: list(reasons) for site, reasons in self.refused.items()},
             "metrics": {site: dict(values) for site, values in self.metrics.items()},
             "seconds": self.seconds,
+            "virtual_seconds": self.virtual_seconds,
         }
 
 
@@ -59,15 +62,22 @@ class RunHistory:
     Args:
         on_line: Called with each record as plain data, for the run's folder.
         now: Wall-clock seconds.
+        clock: Seconds of the virtual clock; None: there is none.
     """
 
-    def __init__(self, on_line: Callable[[dict[str, Any]], None] | None = None, *, now: Callable[[], float]) -> None:
-        # Any: a line is JSON
+    def __init__(
+        self,
+        on_line: Callable[[dict[str, Any]], None] | None = None,  # Any: a line is JSON
+        *,
+        now: Callable[[], float],
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self.rounds: list[RoundRecord] = []
         self.scalars: list[Scalar] = []
         self._on_line = on_line
         self._now = now
-        self._opened_at = 0.0
+        self._clock = clock
+        self._opened_at = self._virtually_opened_at = 0.0
         self._lock = threading.RLock()
 
     # -- filled by the run -------------------------------------------------------------------------------------
@@ -77,6 +87,8 @@ class RunHistory:
         with self._lock:
             self.rounds.append(RoundRecord(round_number, list(targets)))
             self._opened_at = self._now()
+            if self._clock is not None:
+                self._virtually_opened_at = self._clock()
 
     def result_counted(self, round_number: int, site: str, *, weight: float) -> None:
         """A site's result is part of the round's aggregate."""
@@ -106,6 +118,8 @@ class RunHistory:
         with self._lock:
             record = self._round(round_number)
             record.seconds = self._now() - self._opened_at
+            if self._clock is not None:
+                record.virtual_seconds = self._clock() - self._virtually_opened_at
             self._line({"round": record.as_dict()})
 
     def finish(self) -> None:

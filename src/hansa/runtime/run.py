@@ -57,6 +57,8 @@ class Timings:
         end: END_RUN, model and record.
         phases: Parts of `run`, by what was done; the rest is waiting and the workflow's own code.
         rounds: One number per round.
+        virtual: How far the virtual clock came meanwhile: the time that waits, deadlines and simulated work took.
+        virtual_rounds: One number per round, on the virtual clock.
     """
 
     start: float
@@ -64,6 +66,8 @@ class Timings:
     end: float
     phases: Mapping[str, float] = field(default_factory=dict)
     rounds: tuple[float, ...] = ()
+    virtual: float = 0.0
+    virtual_rounds: tuple[float, ...] = ()
 
     @property
     def total(self) -> float:
@@ -78,6 +82,8 @@ class Timings:
             "end": self.end,
             "phases": dict(self.phases),
             "rounds": list(self.rounds),
+            "virtual": self.virtual,
+            "virtual_rounds": list(self.virtual_rounds),
         }
 
 
@@ -154,6 +160,7 @@ class Run:
             "problems": len(self.problems),
             "metrics": best,
             "seconds": round(self.timings.total, 3),
+            "virtual_seconds": round(self.timings.virtual, 3),
             "folder": str(self.folder),
         }
 
@@ -181,6 +188,8 @@ class Run:
                 times.get("end", 0.0),
                 times.get("phases", {}),
                 tuple(times.get("rounds", ())),
+                times.get("virtual", 0.0),
+                tuple(times.get("virtual_rounds", ())),
             ),
             cause=record.get("cause"),
             problems=[Problem(**line) for line in read_lines(path / PROBLEMS)],

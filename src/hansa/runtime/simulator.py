@@ -15,7 +15,7 @@ from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, RunAborted, RunError
 from hansa.jobs.job import Job
 from hansa.runtime.event_loop import EventLoop
-from hansa.runtime.federation import Federation
+from hansa.runtime.federation import DispatchOptions, Federation
 from hansa.runtime.options import Setting, SimulatorOptions
 from hansa.runtime.participants import SERVER
 from hansa.runtime.progress import Progress
@@ -24,6 +24,10 @@ from hansa.runtime.run_folder import RunFolder, runs_home
 from hansa.runtime.run_log import LogFile
 from hansa.runtime.seeding import server_randomness_untouched
 from hansa.runtime.stage import Stage
+
+EPOCH = float(2**30)
+PATIENCE_S = 10.0
+"""With simulated times: how long a workflow may be busy before the virtual clock goes on without it."""
 
 _running = threading.RLock()  # a run may start another inside its own thread
 
@@ -80,7 +84,10 @@ def simulate(
         cleanup.enter_context(_one_thread_per_site())
         try:
             setting = Setting(names, seed, num_workers(workers), options or SimulatorOptions())
-            stage = cleanup.enter_context(Stage(loaded, setting, folder=folder, loop=EventLoop()))
+            # With simulated times the clock starts at the same time in every run, so that sums round alike.
+            simulated = setting.options.times is not None
+            loop = EventLoop(epoch=EPOCH, patience_s=PATIENCE_S) if simulated else EventLoop()
+            stage = cleanup.enter_context(Stage(loaded, setting, folder=folder, loop=loop))
         except (ConfigError, RunError, OSError, KeyboardInterrupt) as error:  # it never began
             cleanup.close()
             folder.discard()
@@ -186,7 +193,7 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
                     clients=stage.live_clients,
                     loop=stage.loop,
                     phases=stage.phases,
-                    on_progress=line.update,
+                    options=DispatchOptions(line.update, stage.times),
                 ).run()
     except KeyboardInterrupt:
         verdict = RunStatus.ABORTED, "interrupted from the keyboard"
@@ -216,8 +223,16 @@ def _finish(
 ) -> None:
     began, started, ended = times
     stage.end()
-    rounds = tuple(r.seconds for r in stage.run.history.rounds if r.seconds is not None)
-    timings = Timings(started - began, ended - started, time.perf_counter() - ended, dict(stage.phases.seconds), rounds)
+    closed = [r for r in stage.run.history.rounds if r.seconds is not None]
+    timings = Timings(
+        started - began,
+        ended - started,
+        time.perf_counter() - ended,
+        dict(stage.phases.seconds),
+        tuple(r.seconds or 0.0 for r in closed),
+        virtual=stage.virtual_seconds,
+        virtual_rounds=tuple(r.virtual_seconds or 0.0 for r in closed),
+    )
     stage.run.timings = timings
     stage.run.status, stage.run.cause = verdict or _verdict(stage)  # only now: the end may fail, too
     stage.write_record()

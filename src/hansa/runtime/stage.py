@@ -80,7 +80,10 @@ class Stage:
         self._abort = Signal()
         self._cleanup = ExitStack()
         self.writer = LaterWriter(self._write_failed)
-        history = RunHistory(self._keep_line, now=time.perf_counter)
+        times = setting.options.times
+        self.times = None if times is None else times.seeded(setting.seed)
+        self._began = loop.now()
+        history = RunHistory(self._keep_line, now=time.perf_counter, clock=loop.now)
         self.run = Run(
             folder.path.name, folder.path, RunStatus.RUNNING, history, Timings(0.0, 0.0, 0.0), config=self._config()
         )
@@ -112,6 +115,11 @@ class Stage:
         for name in self.crew.ended:
             self._clients.pop(name, None)
         return self._clients
+
+    @property
+    def virtual_seconds(self) -> float:
+        """How far the virtual clock has come since the run was set up."""
+        return self.loop.now() - self._began
 
     def start(self) -> None:
         """START_RUN at the server, then at each site that is there."""
@@ -181,6 +189,8 @@ class Stage:
         for name in job.meta.get("mandatory_clients", ()):
             if name not in self._names:
                 raise ConfigError(f"the run has no site {name!r}", file=job.name, key="mandatory_clients")
+        if self.times is not None:
+            self.times.check_sites(self._names)
         cleanup.enter_context(served_for(job))
         apps = self._site_apps()
         place = Place.of(self._workspaces, SERVER)
@@ -305,6 +315,7 @@ class Stage:
             "sites": list(self._setting.names),
             "seed": self._setting.seed,
             "workers": self._setting.workers,
+            **({} if self.times is None else {"times": dict(self.times.config)}),
             "versions": {
                 "hansa": hansa.__version__,
                 "numpy": np.__version__,
