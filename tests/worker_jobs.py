@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +21,21 @@ from hansa.runtime.run import Run
 MODEL = {"w": np.linspace(-1, 1, 33, dtype=np.float32).reshape(3, 11), "b": np.float32(0.5)}
 
 
+BIG = {"w": np.zeros((100, 1000), np.float32), "v": np.ones(30_000)}
+"""Too big for a frame: it travels in memory that processes share."""
+
+
 def job(
-    part: type, *, rounds: int = 3, min_sites: int | None = None, flow: dict[str, Any] | None = None, **arguments: Any
+    part: type,
+    *,
+    rounds: int = 3,
+    model: dict[str, Any] = MODEL,
+    flow: dict[str, Any] | None = None,
+    min_sites: int | None = None,
+    **arguments: Any,
 ) -> Job:
     """FedAvg with an executor of `worker_parts`; `flow` are arguments of the workflow itself."""
-    made = fed_avg(MODEL, executor=Component(part, **arguments), rounds=rounds, min_sites=min_sites)
+    made = fed_avg(model, executor=Component(part, **arguments), rounds=rounds, min_sites=min_sites)
     made.apps["app"].server["workflows"][0]["args"].update(flow or {})
     return made
 
@@ -40,3 +55,43 @@ def digest(run: Run) -> str:
 
 def log_of(run: Run, site: str) -> str:
     return (run.folder / "workspace" / site / "log.txt").read_text()
+
+
+def workers_of(folder: Path) -> dict[int, str]:
+    """The processes of runs below a folder, forked ones too: pid and the address that they connected to."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # gone meanwhile
+            continue
+        if b"hansa.runtime.worker" in words and words[-2].startswith(os.fsencode(folder)):
+            found[int(entry.name)] = words[-3].decode()
+    return found
+
+
+@contextmanager
+def rescued(folder: Path, seconds: float) -> Iterator[None]:
+    """Around a run that might never end: after a while its processes are ended, and the test fails."""
+    done = threading.Event()
+    killed: list[int] = []
+
+    def rescue() -> None:
+        limit = seconds
+        while not done.wait(limit):
+            limit = 0.5
+            for pid in workers_of(folder):
+                killed.append(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=rescue)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    assert not killed, f"the run did not end within {seconds} s"

@@ -1,17 +1,23 @@
-"""Executors for runs with worker processes: they travel there as this file."""
+"""Executors, and what goes with them, for runs with worker processes: they travel there as this file."""
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import random
 import select
 import signal
+import threading
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hansa.apis.aggregator import Aggregator
+from hansa.apis.app_constant import AppConstants
 from hansa.apis.app_event_type import AppEventType
 from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from hansa.apis.event_type import EventType
@@ -21,6 +27,7 @@ from hansa.apis.fl_constant import FLContextKey
 from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import Shareable
 from hansa.apis.signal import Signal
+from hansa.wire.blobs import Blob
 
 
 def wait(seconds: float) -> None:
@@ -96,8 +103,40 @@ class Momentum(Noisy):
         self.velocity = dict(state["velocity"])
 
 
+class NoisySometimes(Noisy):
+    """Fails in about one of three tasks, always the same ones."""
+
+    def step(self, name: str, value: Any) -> Any:
+        if np.random.random() < 0.2:  # once for each of the two tensors
+            raise ValueError("no luck")
+        return super().step(name, value)
+
+
+class Sorted(Aggregator):
+    """A rule of one's own, which looks at the single results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: dict[str, Any] = {}
+
+    def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
+        self.results[fl_ctx.get_peer_context().get_identity_name()] = from_shareable(shareable).data
+        return True
+
+    def aggregate(self, fl_ctx: FLContext) -> Shareable:
+        results = [self.results[site] for site in sorted(self.results)]
+        self.results = {}
+        mean = {name: sum(result[name] for result in results) / np.float32(len(results)) for name in results[0]}
+        return DXO(DataKind.WEIGHTS, mean).to_shareable()
+
+
 class CountsTasks(Executor):
-    """The model becomes how many tasks this executor has had; after its first `deaths` tasks the process dies once."""
+    """The model becomes how many tasks this executor has had.
+
+    Args:
+        folder: Where it is marked that a task was tried; with it, the process dies of each task once.
+        keeps: Whether it tells its state.
+    """
 
     def __init__(self, folder: str = "", keeps: bool = True) -> None:
         super().__init__()
@@ -130,7 +169,7 @@ class Adds(Executor):
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         for value in from_shareable(shareable).data.values():
-            value += 1
+            np.add(value, 1, out=value)
         if self.trouble and self.site in ("", fl_ctx.get_identity_name()):
             getattr(self, self.trouble)(fl_ctx)
         return shareable
@@ -141,6 +180,12 @@ class Adds(Executor):
     def leaves_badly(self, fl_ctx: FLContext) -> None:
         os.write(2, b"cannot allocate memory\n")
         os._exit(3)
+
+    def kills(self, fl_ctx: FLContext) -> None:
+        die()
+
+    def takes_a_while(self, fl_ctx: FLContext) -> None:
+        wait(0.6)
 
     def exits(self, fl_ctx: FLContext) -> None:
         raise SystemExit(3)
@@ -189,7 +234,7 @@ class Adds(Executor):
 class Made(Adds):
     """Leaves a line in a file for each time that one is made."""
 
-    def __init__(self, file: str, reads_only: bool = False) -> None:
+    def __init__(self, file: str) -> None:
         super().__init__()
         with open(file, "a") as made:
             made.write(f"{os.getpid()} {id(self)}\n")
@@ -199,14 +244,108 @@ class MadeStateless(Made):
     stateless = True
 
 
+class ReportsStateless(Made):
+    """Reports the number of the round."""
+
+    stateless = True
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
+        fl_ctx.get_engine().get_component("analytic_sender").add_scalar("round", float(number))
+        return super().execute(task_name, shareable, fl_ctx, abort_signal)
+
+
+class Watches(Adds):
+    """Writes down, for each task, what it costs here: copies, whether the model is shared memory, threads."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file = Path(file)
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        value = from_shareable(shareable).data["w"]
+        facts = {
+            "process": os.getpid(),
+            "round": shareable.get_header(AppConstants.CURRENT_ROUND),
+            "copies": sum(each.num_copies for each in gc.get_objects() if type(each) is Blob),
+            "is_shared": is_shared(value.__array_interface__["data"][0]),
+            "is_writable": value.flags.writeable,
+            "threads": sorted(thread.native_id or 0 for thread in threading.enumerate()),
+        }
+        with self.file.open("a") as file:
+            file.write(json.dumps(facts) + "\n")
+        return DXO(
+            DataKind.WEIGHTS, {name: each + 1 for name, each in from_shareable(shareable).data.items()}
+        ).to_shareable()
+
+
+class WatchesOnly(Watches):
+    writes_input = False
+
+
+def is_shared(address: int) -> bool:
+    """Whether an address lies in memory that processes share."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, _, end = line.partition(" ")[0].partition("-")
+        if int(begin, 16) <= address < int(end, 16):
+            return "memfd:hansa" in line
+    return False
+
+
+class RoundsDone(FLComponent):
+    """The server's: writes down after each round how many threads there are, and how much memory is in use."""
+
+    hears = frozenset((AppEventType.ROUND_DONE,))
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file = Path(file)
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == AppEventType.ROUND_DONE:
+            gc.collect()
+            facts = {"threads": sorted(thread.native_id or 0 for thread in threading.enumerate())}
+            facts["memory"] = tracemalloc.get_traced_memory()[0]
+            with self.file.open("a") as file:
+                file.write(json.dumps(facts) + "\n")
+
+
+class EndsEarly(Adds):
+    """Ends its process at one moment of its life."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when = when
+        if when == "ends_when_built":
+            os._exit(4)
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if (self.when, event_type) in {("ends_at_start", EventType.START_RUN), ("ends_at_end", EventType.END_RUN)}:
+            os._exit(4)
+
+
 class Talks(Executor):
-    """Asks the server for a number, which it adds, and reports the number."""
+    """Asks the server for a number, which it adds, and reports the number.
+
+    Args:
+        asks_back: Whether it asks the server while that waits for an answer.
+        dies_asked: Whether it ends its process when it is asked.
+    """
+
+    def __init__(self, asks_back: bool = False, dies_asked: bool = False) -> None:
+        super().__init__()
+        self.asks_back = asks_back
+        self.dies_asked = dies_asked
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.START_RUN:
             fl_ctx.get_engine().register_aux_message_handler("name", self.name)
 
     def name(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+        if self.dies_asked:
+            os._exit(0)
+        if self.asks_back:
+            fl_ctx.get_engine().send_aux_request("number", message(array=np.arange(3)), 5.0, fl_ctx)
         return message(name=fl_ctx.get_identity_name(), twice=request["array"] * 2)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
@@ -214,7 +353,7 @@ class Talks(Executor):
         reply = engine.send_aux_request("number", message(array=np.arange(3)), 5.0, fl_ctx)
         engine.get_component("analytic_sender").add_scalar("number", float(reply["number"]))
         for value in from_shareable(shareable).data.values():
-            value += reply["number"]
+            np.add(value, reply["number"], out=value)
         return shareable
 
 
@@ -235,9 +374,10 @@ class Answers(FLComponent):
             engine.register_aux_message_handler("number", self.number)
         elif event_type == AppEventType.ROUND_DONE:
             replies = engine.send_aux_request(None, "name", message(array=np.arange(4)), 5.0, fl_ctx)
-            lines = [f"{site} is {reply['name']} {reply['twice'].tolist()}\n" for site, reply in replies.items()]
             with self.file.open("a") as file:
-                file.writelines(lines)
+                for site, reply in replies.items():
+                    said = f"is {reply['name']} {reply['twice'].tolist()}" if "name" in reply else "says nothing"
+                    file.write(f"{site} {said}\n")
 
     def number(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         peer = fl_ctx.get_peer_context()

@@ -200,9 +200,10 @@ def run_federation(
         shared = RunParts(link, abort, Builder(ClassPolicy.simulator()))
         clients = {name: Client(name, "") for name in sorted(executors)}
 
-        def make(name: str) -> SiteSide:
+        def make(name: str, spare: SiteSide | None = None) -> SiteSide:
             app = ClientApp({}, {}, {}, [executors[name]], dict.fromkeys(tasks, executors[name]))
-            return make_site(SiteSettings(name, seed, failed, phases), app, Place.of(folder, name), shared=shared)
+            settings = SiteSettings(name, seed, failed, phases)
+            return make_site(settings, app, lambda site: Place.of(folder, site), shared=shared)
 
         settings = HostSettings(seed, abort, fresh, failed)
         host = SiteHost(list(clients), make, open_fold=FoldRules(shared.builder).open, settings=settings)

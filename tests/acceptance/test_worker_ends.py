@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -20,7 +21,7 @@ from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, RunAborted, RunError
 from hansa.runtime.run import Run, RunStatus
 from source_code import PACKAGE
-from worker_jobs import adding, simulate
+from worker_jobs import adding, rescued, simulate, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -39,21 +40,6 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         select.select([], [], [], 0.01)
-
-
-def workers_of(folder: Path) -> dict[int, str]:
-    """The processes of runs below a folder, forked ones too: pid and the address that they connected to."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:  # gone meanwhile
-            continue
-        if b"hansa.runtime.worker" in words and words[-2].startswith(os.fsencode(folder)):
-            found[int(entry.name)] = words[-3].decode()
-    return found
 
 
 @dataclass
@@ -195,7 +181,7 @@ def test_when_it_ends_well(start: Start) -> None:
 
 
 def open_files() -> set[str]:
-    """What this process has open, but for what others than runs open: pipes of the tests' own."""
+    """What this process has open and a run may have opened."""
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
@@ -207,14 +193,20 @@ def open_files() -> set[str]:
     return found
 
 
+def shared_memory() -> set[str]:
+    return {line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:hansa" in line}
+
+
 @pytest.fixture
 def as_before(tmp_path: Path) -> Iterator[None]:
-    files, threads = open_files(), set(threading.enumerate())
+    gc.collect()
+    files, threads, mapped = open_files(), set(threading.enumerate()), shared_memory()
     yield
+    gc.collect()
     assert workers_of(tmp_path) == {}
     assert open_files() <= files
     assert set(threading.enumerate()) <= threads
-    assert [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:hansa" in line] == []
+    assert shared_memory() <= mapped
 
 
 @pytest.mark.usefixtures("as_before")
@@ -236,6 +228,24 @@ def test_when_a_signal_aborts_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_when_a_signal_aborts_it_and_a_site_does_not_look(tmp_path: Path, trouble: str) -> None:
+    (tmp_path / "marks").mkdir()
+    abort = Signal()
+
+    def stop() -> None:
+        until(lambda: any((tmp_path / "marks").iterdir()), 20, "no site began")
+        abort.trigger(None)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    made = adding(trouble, folder=str(tmp_path / "marks"))
+    with rescued(tmp_path, 9), pytest.raises(RunAborted):
+        simulate(made, 4, workers=2, home=tmp_path / "home", abort_signal=abort)
+    thread.join()
+
+
+@pytest.mark.usefixtures("as_before")
 def test_when_it_fails(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="SystemExit: 3"):
         simulate(adding("exits"), 4, workers=2, home=tmp_path / "home")
@@ -247,7 +257,7 @@ def test_when_a_site_cannot_be_built(tmp_path: Path) -> None:
     made.apps["app"].client["executors"][0]["executor"]["args"]["trouble_"] = 1
     with pytest.raises(ConfigError, match="trouble_"):
         simulate(made, 4, workers=2, home=tmp_path / "home")
-    assert list((tmp_path / "home").iterdir()) == []
+    assert list(tmp_path.glob("home/*")) == []
 
 
 @pytest.mark.usefixtures("as_before")

@@ -238,6 +238,11 @@ class ClientEngine(_Engine, ClientEngineSpec):
         super().__init__(manager_of, workspace, link)
         self._site = site
 
+    def serve(self, site: str, workspace: Workspace, *, manager: FLContextManager) -> None:
+        """Be another site's engine from now on."""
+        self._site, self._workspace, self._manager = site, workspace, manager
+        self.aux = AuxTable()
+
     def get_task_assignment(self, fl_ctx: FLContext) -> TaskAssignment | None:
         """Tasks are pushed to a site; there is never one to fetch."""
         return None

@@ -73,7 +73,7 @@ class Federation:
         self._loop = loop
         self._phases = phases
         self._on_progress = options.on_progress
-        self._flights = None if options.times is None else Flights(options.times, loop, self._land)
+        self._flights = None if options.times is None else Flights(options.times, loop, land=self._land)
         self._done = False
         self._left_behind = False
         self._workflows = threading.Thread(target=self._run_workflows, name="hansa-workflows", daemon=True)

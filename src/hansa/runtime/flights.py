@@ -24,7 +24,7 @@ class Flights:
         land: Told of the answers that arrive at one time, by site name.
     """
 
-    def __init__(self, times: SiteTimes, loop: EventLoop, land: Callable[[Sequence[Answer]], None]) -> None:
+    def __init__(self, times: SiteTimes, loop: EventLoop, *, land: Callable[[Sequence[Answer]], None]) -> None:
         self._times = times
         self._loop = loop
         self._land = land

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -16,6 +17,7 @@ from hansa.apis.signal import Signal
 from hansa.runtime import user_code
 from hansa.runtime.assignments import Answer, Assignment, Delivery, TaskBody
 from hansa.runtime.outbox import Sent
+from hansa.runtime.participants import default_props
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.runtime.site_side import SiteSide
 from hansa.wire.blobs import Allocate, AllocatingSink
@@ -23,7 +25,7 @@ from hansa.wire.codec import Encoder, Message, TableCache, decode
 from hansa.wire.master import Master
 
 MOST_EAGER = 64
-"""Up to so many sites all are made before the run begins; of more, each with its first task."""
+"""Up to so many sites all are made before the run begins; of more, each with its first task, and put away after it."""
 
 
 class Open(Protocol):
@@ -31,6 +33,14 @@ class Open(Protocol):
 
     def __call__(self, plan: FoldPlan, held: Sequence[str], *, allocate: Allocate) -> SourceFold:
         """See `hansa.apis.folding.FoldsAtSource.source_fold`."""
+        ...
+
+
+class Make(Protocol):
+    """Makes a site, perhaps of the object of another one that keeps nothing between tasks."""
+
+    def __call__(self, name: str, spare: SiteSide | None = None) -> SiteSide:
+        """See `hansa.runtime.site_factory.SiteFactory.make`."""
         ...
 
 
@@ -58,7 +68,7 @@ class SiteHost:
 
     Args:
         names: The sites of this process, sorted by code point.
-        make: Makes a site; called once per site, or once per task for sites that keep nothing between tasks.
+        make: Makes a site.
         open_fold: Makes the fold of a round.
         settings: Seed, abort signal, memory.
     """
@@ -66,7 +76,7 @@ class SiteHost:
     def __init__(
         self,
         names: Sequence[str],
-        make: Callable[[str], SiteSide],
+        make: Make,
         *,
         open_fold: Open,
         settings: HostSettings,
@@ -86,6 +96,8 @@ class SiteHost:
         self._master: tuple[TaskBody, Master] | None = None  # of the body at hand
         self._allocate = settings.allocate
         self._sites: dict[str, SiteSide] = {}
+        self._spare: SiteSide | None = None  # of a site that was put away
+        self._lock = threading.RLock()
         self._number = 0  # of the task under way
         self._aborted_ahead: set[int] = set()
         self._states: dict[str, Message] = {}
@@ -105,21 +117,30 @@ class SiteHost:
 
     def site(self, name: str) -> SiteSide:
         """A site, made and started if need be."""
-        side = self._sites.get(name)
-        if side is None:
-            side = self._sites[name] = self._made(name)
-        if name not in self._begun:
-            self._begin(side)
-        return side
+        with self._lock:  # an aux message may want a site while another one works
+            side = self._sites.get(name)
+            if side is None:
+                side = self._sites[name] = self._made(name)
+            if name not in self._begun:
+                self._begin(side)
+            return side
 
     def find(self, name: str) -> SiteSide | None:
         """A site as `site` gives it; None if there is none of that name."""
         return self.site(name) if name in self._known else None
 
     def props(self, name: str) -> dict[str, Any]:  # Any: properties hold any value
-        """A site's public properties."""
-        side = self.site(name)
+        """A site's public properties; those that every site has while this one is not made or put away."""
+        side = self._sites.get(name)
+        if side is None:
+            return default_props(name)
         return side.outbox.public_props(side.engine.new_context())
+
+    def expect(self, name: str) -> None:
+        """A task is on its way to a site; from now on it can be aborted, if the site is made."""
+        side = self._sites.get(name)
+        if side is not None:
+            side.assigned()
 
     def present(self) -> list[SiteSide]:
         """The sites that are made, by name."""
@@ -139,7 +160,8 @@ class SiteHost:
     def end(self) -> None:
         """END_RUN at each site that has begun and whose components hear of it."""
         for name in sorted(self._begun):
-            if name not in self.ended:
+            side = self._sites.get(name) or self._spare
+            if name not in self.ended and (side is None or side.hears_the_end):
                 self.site(name).end()
                 self._park(name)
 
@@ -149,9 +171,11 @@ class SiteHost:
 
     def _made(self, name: str) -> SiteSide:
         seed_everything(task_seed(self._seed, f"build/{name}"))
-        side = self._make(name)
+        spare, self._spare = self._spare, None
+        side = self._make(name, spare)
         if name in self._begun:
             side.outbox.sent = self._begun[name]
+            side.resume()
         return side
 
     def _begin(self, side: SiteSide) -> None:
@@ -163,9 +187,11 @@ class SiteHost:
 
     def _park(self, name: str) -> None:
         side = self._sites[name]
-        if side.keeps_nothing:
-            side.close()
+        if side.keeps_nothing and len(self.names) > MOST_EAGER:
             del self._sites[name]
+            if self._spare is not None:
+                self._spare.close()
+            self._spare = side
 
     # -- tasks -------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class LocalCrew:
 
     def hand_over(self, assignment: Assignment) -> None:
         """See `Crew`."""
-        self._host.site(assignment.site).assigned()
+        self._host.expect(assignment.site)
         self._batch.append(assignment)
 
     def deliveries(self) -> Iterator[Delivery]:

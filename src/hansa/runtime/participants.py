@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,28 +46,37 @@ class AppArgs:
     log_config: str = "config/log.config"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
-    """Where one participant lives.
+    """Where one participant lives; a site may be made once per task, so this is nothing but text until it is used.
 
     Attributes:
         root: Its workspace.
-        workspace: The same as FLARE's object.
+        participant: Its name.
     """
 
-    root: Path
-    workspace: Workspace
+    root: str
+    participant: str
 
     @classmethod
-    def of(cls, workspaces: Path, participant: str) -> Place:
+    def of(cls, workspaces: Path | str, participant: str) -> Place:
         """The place of a participant below the run's workspaces; nothing is created."""
-        root = workspaces / participant
-        return cls(root, Workspace(str(root), participant, "config"))
+        return cls(f"{workspaces}{os.sep}{participant}", participant)
+
+    @property
+    def workspace(self) -> Workspace:
+        """The same as FLARE's object."""
+        return Workspace(self.root, self.participant, "config")
+
+    @property
+    def app_root(self) -> str:
+        """Where the participant's copy of the application lies."""
+        return f"{self.root}{os.sep}run_{RUN_NUMBER}{os.sep}app_{self.participant}"
 
     @property
     def app_folder(self) -> Path:
-        """Where the participant's copy of the application lies."""
-        return Path(self.workspace.get_app_dir(RUN_NUMBER))
+        """The same as a path."""
+        return Path(self.app_root)
 
 
 class _Listener(FLComponent):
@@ -111,9 +121,9 @@ class SiteEnd:
 
 def _stickers(place: Place, abort: Signal) -> dict[str, Any]:  # Any: context properties hold any object
     return {
-        FLContextKey.APP_ROOT: str(place.app_folder),
-        FLContextKey.ARGS: AppArgs(str(place.root)),
-        FLContextKey.WORKSPACE_ROOT: str(place.root),
+        FLContextKey.APP_ROOT: place.app_root,
+        FLContextKey.ARGS: AppArgs(place.root),
+        FLContextKey.WORKSPACE_ROOT: place.root,
         FLContextKey.WORKSPACE_OBJECT: place.workspace,
         FLContextKey.SECURE_MODE: False,
         FLContextKey.RUN_ABORT_SIGNAL: abort,
@@ -122,15 +132,23 @@ def _stickers(place: Place, abort: Signal) -> dict[str, Any]:  # Any: context pr
 
 def _finish(
     engine: ServerEngine | ClientEngine, side: ServerSide | SiteSide, app: Parts, *, builder: Builder, runner: str
-) -> None:
-    runner_widget = builder.component({"path": f"{_FED_EVENTS}.{runner}"})
-    assert isinstance(runner_widget, Widget)
+) -> Widget:
+    """Attach the parts to the engine; returns the runtime's own widget."""
+    if runner not in _RUNNERS:  # looking a class up costs more than making a site
+        found = builder.component({"path": f"{_FED_EVENTS}.{runner}"})
+        assert isinstance(found, Widget)
+        _RUNNERS[runner] = type(found)
+    runner_widget = _RUNNERS[runner]()
     engine.attach(
         app,
         firer=EventFirer([*app.handlers, runner_widget, _Listener(side)], side.handler_failed),
         widgets={WidgetID.FED_EVENT_RUNNER.value: runner_widget, **_widgets(app)},
         build=builder.component,
     )
+    return runner_widget
+
+
+_RUNNERS: dict[str, type[Widget]] = {}
 
 
 def _widgets(app: Parts) -> Mapping[str, Widget]:
@@ -184,18 +202,31 @@ def make_server(
     return side, ServerEnd(side)
 
 
-def make_site(settings: SiteSettings, app: ClientApp, place: Place, *, shared: RunParts) -> SiteSide:
-    """One site's side of a run."""
+def make_site(
+    settings: SiteSettings, app: ClientApp, place_of: Callable[[str], Place], *, shared: RunParts
+) -> SiteSide:
+    """One site's side of a run.
+
+    Args:
+        settings: Name, seed, where failures go.
+        app: Its components.
+        place_of: Where a site lives: this one, and others that the same object may serve later.
+        shared: What the participants of this process share.
+    """
     abort = Signal()
+
+    def manager_of(engine: object, name: str, place: Place) -> FLContextManager:
+        return FLContextManager(engine, name, RUN_NUMBER, {FLContextKey.CLIENT_NAME: name}, _stickers(place, abort))
+
+    place = place_of(settings.name)
     engine = ClientEngine(
-        lambda e: FLContextManager(
-            e, settings.name, RUN_NUMBER, {FLContextKey.CLIENT_NAME: settings.name}, _stickers(place, abort)
-        ),
-        place.workspace,
-        link=shared.link,
-        site=settings.name,
+        lambda e: manager_of(e, settings.name, place), place.workspace, link=shared.link, site=settings.name
     )
     side = SiteSide(settings, app, engine=engine, outbox=Outbox(settings.name))
+
+    def serve(name: str) -> None:
+        place = place_of(name)
+        engine.serve(name, place.workspace, manager=manager_of(engine, name, place))
 
     def stop() -> None:
         abort.trigger(shared.abort.value)
@@ -203,7 +234,9 @@ def make_site(settings: SiteSettings, app: ClientApp, place: Place, *, shared: R
 
     shared.abort.subscribe(stop)  # a task that works for hours would else keep the run from ending
     side.on_close = lambda: shared.abort.unsubscribe(stop)
-    _finish(engine, side, app, builder=shared.builder, runner="ClientFedEventRunner")
+    side.on_serve = serve
+    runner = _finish(engine, side, app, builder=shared.builder, runner="ClientFedEventRunner")
+    side.on_resume = lambda fl_ctx: runner.handle_event(EventType.START_RUN, fl_ctx)
     return side
 
 

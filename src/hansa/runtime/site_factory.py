@@ -59,36 +59,51 @@ class SiteFactory:
         told: tuple[OnFailure, Phases],
     ) -> None:
         self._app_of = app_of
-        self._workspaces = workspaces
+        self._workspaces = str(workspaces)
+        self._deployed: set[str] = set()
         self._seed = seed
         self._shared = shared
         self._allocate = allocate
         self._on_failure, self._phases = told
-        self._for_many: dict[Path, ClientApp] = {}
+        self._for_many: dict[int, ClientApp] = {}
 
-    def make(self, name: str) -> SiteSide:
+    def make(self, name: str, spare: SiteSide | None = None) -> SiteSide:
         """A site with its workspace.
+
+        Args:
+            name: The site.
+            spare: The object of another site that keeps nothing; it is used if the application is the same, else
+                closed.
 
         Raises:
             ConfigError: Its components cannot be built.
         """
         spec = self._app_of(name)
-        place = Place.of(self._workspaces, name)
-        deploy(spec, place.app_folder)
-        parts = self._for_many.get(spec.folder)
+        if name not in self._deployed:
+            deploy(spec, self._place_of(name).app_folder)
+            self._deployed.add(name)
+        if spare is not None:
+            if self._app_of(spare.name) is spec:
+                spare.serve(name)
+                return spare
+            spare.close()
+        parts = self._for_many.get(id(spec))
         if parts is None:
             parts = self._shared.builder.client(spec.config, spec.config_file)
             if keeps_nothing(parts):
-                self._for_many[spec.folder] = parts
+                self._for_many[id(spec)] = parts
         settings = SiteSettings(
             name,
             self._seed,
             self._on_failure,
             self._phases,
             allocate=self._allocate,
-            keeps_nothing=spec.folder in self._for_many,
+            keeps_nothing=id(spec) in self._for_many,
         )
-        return make_site(settings, parts, place, shared=self._shared)
+        return make_site(settings, parts, self._place_of, shared=self._shared)
+
+    def _place_of(self, name: str) -> Place:
+        return Place.of(self._workspaces, name)
 
 
 class FoldRules:
@@ -125,7 +140,7 @@ def deploy(app: SiteApp, target: Path) -> None:
         app: The application.
         target: The site's APP_ROOT.
     """
-    if target.exists():
+    if target.exists():  # by a process that is gone
         return
     if not app.linked:
         shutil.copytree(app.folder, target)

@@ -18,6 +18,7 @@ from hansa.errors import EncodeError, RunError
 from hansa.jobs.build import ClientApp
 from hansa.runtime import user_code
 from hansa.runtime.engines import ClientEngine
+from hansa.runtime.events import EventFirer
 from hansa.runtime.filter_chain import no_message, put, run_chain, writes_input
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
@@ -77,14 +78,22 @@ class SiteSide:
         self._aborted_ahead: str | None = None
         self._ended = False
         self.on_close: Callable[[], None] = lambda: None
+        self.on_serve: Callable[[str], None] = lambda name: None
+        self.on_resume: Callable[[FLContext], None] = lambda fl_ctx: None
         self._stateful = {
             index: part for index, each in enumerate(app.handlers) if (part := port(each, Stateful)) is not None
         }
-        self._logger = logging.getLogger(f"hansa.site.{self.name}")
+        self._logger = logging.getLogger("hansa.site")
+
+    @property
+    def hears_the_end(self) -> bool:
+        """Whether some component of the job hears that the run is over."""
+        ears = EventFirer(self._app.handlers, self.handler_failed)
+        return bool(ears.hearers(EventType.ABOUT_TO_END_RUN) or ears.hearers(EventType.END_RUN))
 
     @property
     def keeps_nothing(self) -> bool:
-        """Whether this object may go and another take its place before the next task."""
+        """Whether this object may serve another site before this one's next task."""
         return self._settings.keeps_nothing
 
     def close(self) -> None:
@@ -119,6 +128,19 @@ class SiteSide:
         with self.engine.new_context() as fl_ctx:
             self.engine.fire_own(EventType.ABOUT_TO_START_RUN, fl_ctx)
             self.engine.fire_own(EventType.START_RUN, fl_ctx)
+
+    def serve(self, name: str) -> None:
+        """Be another site from now on; nothing of the one before is left but its components, which keep nothing."""
+        self.name = name
+        self.outbox = Outbox(name)
+        self.alive, self.ended_because, self._ended = True, None, False
+        self._logger = logging.getLogger("hansa.site")
+        self.on_serve(name)
+
+    def resume(self) -> None:
+        """Go on for a site that was put away; its components have heard of the start."""
+        with self.engine.new_context() as fl_ctx:
+            self.on_resume(fl_ctx)
 
     def end(self) -> None:
         """Tell the components that the run is over; once."""

@@ -40,8 +40,10 @@ from hansa.runtime.worker_log import SiteLogs
 from hansa.runtime.worker_outbox import WorkerOutbox
 from hansa.runtime.worker_words import FromWorker, ToWorker
 from hansa.tensors import Array
+from hansa.wire.blobs import fresh
 from hansa.wire.buffers import Recycler
 from hansa.wire.bundle import Unbundler
+from hansa.wire.limits import INLINE_BYTES
 from hansa.wire.local_link import LocalLink, connect
 from hansa.wire.message import Message
 from hansa.wire.slots import SlotPool
@@ -205,11 +207,15 @@ class Worker:
             sorted(of_site),
             factory.make,
             open_fold=FoldRules(builder).open,
-            settings=HostSettings(head["seed"], self._abort, self._pool.allocate, self._failed, keep_states=True),
+            settings=HostSettings(head["seed"], self._abort, self._allocate, self._failed, keep_states=True),
         )
         self._aux.find = host.find
         host.on_skip = self._outbox.skip
         return host
+
+    def _allocate(self, size_bytes: int) -> Array:
+        # What is small is cheaper inside a frame.
+        return fresh(size_bytes) if size_bytes <= INLINE_BYTES else self._pool.allocate(size_bytes)
 
     def _run_tasks(self, head: Head, parts: list[Array]) -> None:
         for delivery in self._built.run(self._assignments(head, parts)):
@@ -229,6 +235,8 @@ class Worker:
                     return
                 case ToWorker.TASKS:
                     yield from self._numbered(head, self._body_of(head, parts))
+                    if head["close"]:
+                        return
                 case ToWorker.STATE:
                     self._built.restore(head["site"], self._messages.message(head["m"], parts))
                 case _:

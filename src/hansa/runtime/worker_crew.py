@@ -150,12 +150,10 @@ class WorkerCrew:
 
     def deliveries(self) -> Iterator[Delivery]:
         """See `Crew`."""
-        for number, waiting in self._waiting.items():
-            self._send_tasks(self._staff.workers[number], waiting)
-        self._waiting.clear()
         for worker in self._staff.workers:
-            if worker.outstanding:
-                worker.send(ToWorker.CLOSE, {})
+            last = self._waiting.pop(worker.number, [])
+            if last or worker.outstanding:
+                self._send_tasks(worker, last, close=True)
         while any(worker.outstanding for worker in self._staff.workers):
             try:
                 worker, frame = self._inbox.get(timeout=self._patience())
@@ -172,18 +170,25 @@ class WorkerCrew:
                 self._closed_plan = worker.body.plan or self._closed_plan
                 worker.body = None  # the memory it lies in is wanted for the next one
 
-    def _send_tasks(self, worker: WorkerProcess, tasks: Sequence[Assignment]) -> None:
+    def _send_tasks(self, worker: WorkerProcess, tasks: Sequence[Assignment], *, close: bool = False) -> None:
+        """Send tasks to a worker, a frame per body; `close` says that no more come in this batch."""
         begin = 0
         for end in range(1, len(tasks) + 1):
             if end == len(tasks) or tasks[end].body is not tasks[begin].body:
-                self._send_chunk(worker, tasks[begin:end])
+                self._send_chunk(worker, tasks[begin:end], close=close and end == len(tasks))
                 begin = end
+        if close and not tasks:
+            worker.send(ToWorker.CLOSE, {})
 
-    def _send_chunk(self, worker: WorkerProcess, tasks: Sequence[Assignment]) -> None:
+    def _send_chunk(self, worker: WorkerProcess, tasks: Sequence[Assignment], *, close: bool) -> None:
         body = tasks[0].body
         for task in tasks:
             worker.outstanding[task.number] = task
-        head: dict[str, Any] = {"heads": [[task.number, task.site, task.task_id] for task in tasks], "body": None}
+        head: dict[str, Any] = {
+            "heads": [[task.number, task.site, task.task_id] for task in tasks],
+            "body": None,
+            "close": close,
+        }
         if worker.body is body:
             worker.send(ToWorker.TASKS, head)
             return
@@ -246,8 +251,8 @@ class WorkerCrew:
             self._done.update(part.sites)
         for number in head["skipped"]:
             worker.outstanding.pop(number, None)
-        if answers:
-            worker.send(ToWorker.TAKEN, {"count": len(answers)})  # before they are looked at: nobody waits for anybody
+        if head["heavy"]:  # said before they are looked at: nobody waits for anybody
+            worker.send(ToWorker.TAKEN, {"count": head["heavy"]})
         if answers or folds:
             yield Delivery(answers, worker.body.plan if worker.body else None, folds)
 
@@ -278,8 +283,7 @@ class WorkerCrew:
                 raise RunError(f"worker {worker.number} {how}, again and again")
         fresh = self._staff.replace(worker, self._states)
         if tasks:
-            self._send_tasks(fresh, tasks)
-            fresh.send(ToWorker.CLOSE, {})
+            self._send_tasks(fresh, tasks, close=True)
 
     def _failed(self, assignment: Assignment, how: str) -> Delivery:
         cause = how if "did not answer" in how else f"its process {how}"

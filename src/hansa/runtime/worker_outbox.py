@@ -45,6 +45,7 @@ class WorkerOutbox:
         self._ended: dict[str, str] = {}
         self._bundle = Bundle(self._known)
         self._skipped: list[int] = []
+        self._num_heavy = 0
         self._lines: list[list[Any]] = []
         self._dropped = 0
         self._last = time.monotonic()
@@ -76,6 +77,7 @@ class WorkerOutbox:
                 state = None if answer.state is None else self._bundle.add(answer.state)
                 message = answer.message
                 reference = self._bundle.add(message) if isinstance(message, Message) else message
+                self._num_heavy += bool(_heavy_bytes(answer))
                 self._answers.append([answer.assignment.number, answer.folded, reference, state])
                 site = answer.assignment.site
                 if site in ended:
@@ -87,7 +89,7 @@ class WorkerOutbox:
                 self._parts
                 or len(self._answers) >= _MOST_ANSWERS
                 or self._bundle.size_bytes > _MOST_BYTES
-                or any(isinstance(answer.message, Message) and answer.message.blobs for answer in delivery.answers)
+                or self._num_heavy
                 or time.monotonic() - self._last > _PATIENCE_S
             ):
                 self.flush()
@@ -121,7 +123,9 @@ class WorkerOutbox:
                     "parts": self._parts,
                     "ended": self._ended,
                     "skipped": self._skipped,
+                    "heavy": self._num_heavy,
                 }
+                self._num_heavy = 0
                 parts = self._bundle.parts()
                 self._answers, self._parts, self._ended, self._bundle = [], [], {}, Bundle(self._known)
                 self._skipped = []
@@ -138,14 +142,21 @@ class WorkerOutbox:
 
     def _wait_for_room(self, answers: Sequence[Answer]) -> None:
         """Go on when the server is not too far behind with what lies in memory."""
-        size = sum(blob.size_bytes for one in answers if isinstance(one.message, Message) for blob in one.message.blobs)
+        sizes = [_heavy_bytes(answer) for answer in answers]
+        if not any(sizes):
+            return
+        size = sum(sizes)
         with self._taken:
-            if size:
-                self._taken.wait_for(
-                    lambda: (
-                        not self._num_ahead
-                        or (self._num_ahead < self.most_ahead and self._bytes_ahead + size <= _MOST_BYTES_AHEAD)
-                    )
+            self._taken.wait_for(
+                lambda: (
+                    not self._num_ahead
+                    or (self._num_ahead < self.most_ahead and self._bytes_ahead + size <= _MOST_BYTES_AHEAD)
                 )
+            )
             self._bytes_ahead += size
-            self._num_ahead += len(answers)
+            self._num_ahead += sum(map(bool, sizes))
+
+
+def _heavy_bytes(answer: Answer) -> int:
+    """What an answer holds in memory of its own."""
+    return sum(blob.size_bytes for blob in answer.message.blobs) if isinstance(answer.message, Message) else 0

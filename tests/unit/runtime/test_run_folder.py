@@ -184,7 +184,8 @@ def test_a_record_that_cannot_be_understood_names_its_file(tmp_path: Path, text:
 
 def test_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "digits", now=WHEN)
-    timings = {"start": 1.0, "run": 2.0, "end": 3.0, "phases": {"sites": 1.5}, "rounds": [0.5]}
+    timings = {"start": 1.0, "run": 2.0, "end": 3.0, "phases": {"sites": 1.5}, "rounds": [0.5],
+               "virtual": 9.0, "virtual_rounds": [8.5]}  # fmt: skip
     folder.write_record({"status": "FAILED", "cause": "no", "timings": timings, "config": {"job": "digits", "seed": 7}})
     folder.append(PROBLEMS, {"site": "site-1", "where": "task train", "cause": "ValueError: x"})
     folder.append(HISTORY, {"round": {"number": 0, "targets": ["site-1"], "counted": {"site-1": 2.0}, "refused": {},

@@ -33,6 +33,7 @@ class ConvertWeights(Filter):
     DIFF_TO_WEIGHTS = "diff_to_weights"
 
     writes_input = False
+    stateless = True
     hears = frozenset((EventType.BEFORE_TASK_EXECUTION, EventType.AFTER_SEND_TASK_RESULT))
 
     _FROM: ClassVar[dict[str, str]] = {

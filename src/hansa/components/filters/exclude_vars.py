@@ -22,6 +22,7 @@ class ExcludeVars(Filter):
     """
 
     writes_input = False
+    stateless = True
 
     def __init__(self, exclude_vars: list[str] | str | None = None) -> None:
         super().__init__()

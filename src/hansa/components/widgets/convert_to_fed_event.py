@@ -22,6 +22,7 @@ class ConvertToFedEvent(Widget):
     """
 
     reads_tensors = False
+    stateless = True
 
     def __init__(self, events_to_convert: list[str], fed_event_prefix: str = FED_EVENT_PREFIX) -> None:
         super().__init__()

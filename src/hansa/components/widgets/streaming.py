@@ -69,15 +69,16 @@ class AnalyticsSender(Widget):
     """
 
     reads_tensors = False
-    hears = frozenset((EventType.START_RUN,))
+    stateless = True
+    hears = frozenset((EventType.START_RUN, EventType.BEFORE_TASK_EXECUTION))
 
     def __init__(self) -> None:
         super().__init__()
         self.engine: Any = None  # Any: a site's engine, the server's, or a test's own
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Take the engine at the run's start."""
-        if event_type == EventType.START_RUN:
+        """Take the engine at the run's start; and with each task, since one sender may serve many simulated sites."""
+        if event_type in self.hears:
             self.engine = fl_ctx.get_engine()
 
     def add_scalar(

@@ -248,6 +248,9 @@ class ScatterAndGather(Controller):
             )
         finally:
             self._task = None
+        # Task and client tasks refer to each other, so that only the garbage collector finds them, some rounds later:
+        # the model must not wait for that.
+        task.data = Shareable()
         if task.exception is not None:  # of the aggregator: a result would be missing without a word
             raise task.exception
 
