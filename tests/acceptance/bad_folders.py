@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hansa import tensors
+from hansa.tensors import Array
 from source_code import PACKAGE
 
 META = "meta.json"
@@ -25,6 +25,7 @@ CLIENT = "app/config/config_fed_client.json"
 WEIGHTS = "app/config/initial.safetensors"
 CODE = "app/custom/trainer.py"
 ROUNDS = 2
+SITE_CODE = "SITE_CODE"  # in a case's environment: what every Python of it runs when it starts
 
 _COMPONENTS = "hansa.components"
 _MARK = "HANSA_TEST_CASE"  # in the environment of every process of a case
@@ -83,17 +84,24 @@ def good_job(folder: Path, troubles: Mapping[str, str]) -> Spoiled:
     }
     executor = {"path": "trainer.Trainer", "args": {"troubles": dict(troubles)}}
     client = {"format_version": 2, "executors": [{"tasks": ["train"], "executor": executor}]}
-    weights = folder.with_suffix(".safetensors")
-    tensors.write(weights, {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float32)})
     files = {
         META: {"name": "job", "deploy_map": {"app": ["@ALL"]}},
         SERVER: server,
         CLIENT: client,
         CODE: Path(__file__).with_name("bad_trainer.py").read_bytes(),
-        WEIGHTS: weights.read_bytes(),
+        WEIGHTS: write_tensors(folder, {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float32)}),
     }
-    weights.unlink()
     return Spoiled(files, folder)
+
+
+def write_tensors(folder: Path, content: Mapping[str, Array]) -> bytes:
+    """A file of tensors, as bytes; it is written beside the folder for a moment."""
+    file = folder.with_suffix(".safetensors")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tensors.write(file, content)
+    data = file.read_bytes()
+    file.unlink()
+    return data
 
 
 def write_job(job: Spoiled) -> None:
@@ -108,14 +116,14 @@ class Outcome:
     """What a command said, and what it left.
 
     Attributes:
-        line: The one line on stderr; empty if there is none.
+        stderr: One line, if all is well.
         code: The exit code.
         stdout: The rest.
         home: Where runs are kept.
         left: What is there that should not be: files, processes.
     """
 
-    line: str
+    stderr: str
     code: int
     stdout: str
     home: Path
@@ -150,21 +158,31 @@ class Workshop:
         self, *arguments: str, environment: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
     ) -> Outcome:
         """The real command, and whatever is left when it has ended."""
+        given = {name: value.replace("FOLDER", str(self.folder)) for name, value in (environment or {}).items()}
         environ = {
             **os.environ,
-            "PYTHONPATH": str(PACKAGE.parent),
+            "PYTHONPATH": os.pathsep.join((str(PACKAGE.parent), str(self._site(given.pop(SITE_CODE, ""))))),
             "TMPDIR": str(self.temporary),
             "HANSA_HOME": str(self.folder / "nowhere"),
             "COLUMNS": "200",
             _MARK: str(self.folder),
-            **(environment or {}),
+            **given,
         }
-        environ.pop("FORCE_COLOR", None)
+        for name in ("FORCE_COLOR", "HANSA_WORKERS"):
+            if name not in given:
+                environ.pop(name, None)
+        before = [word.replace("FOLDER", str(self.folder)) for word in prefix]
         done = subprocess.run(
-            [*prefix, sys.executable, "-m", "hansa.cli.main", *arguments],
-            cwd=self.folder, env=environ, capture_output=True, text=True, timeout=20, check=False,
+            [*before, sys.executable, "-m", "hansa.cli.main", *arguments],
+            cwd=self.folder, env=environ, capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         return Outcome(done.stderr, done.returncode, done.stdout, self.home, self._left())
+
+    def _site(self, code: str) -> Path:
+        folder = self.folder / "site"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(code)
+        return folder
 
     def _left(self) -> list[str]:
         found = [str(path) for path in self.temporary.rglob("*")]
@@ -181,15 +199,11 @@ class Workshop:
     def _processes(self) -> list[str]:
         """The processes of the case that live on, after a moment for those that were killed."""
         deadline = time.monotonic() + 5
-        while living := list(_marked(f"{_MARK}={self.folder}".encode())):
+        while living := _marked(f"{_MARK}={self.folder}".encode()):
             if time.monotonic() > deadline:
                 break
             threading.Event().wait(0.02)
         return living
-
-    def clear(self) -> None:
-        """Free the disk."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _marked(mark: bytes) -> list[str]:

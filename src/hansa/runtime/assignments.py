@@ -55,12 +55,14 @@ class Answer:
         message: The result; where it has no tensors left and nothing else that JSON lacks, its plain dicts.
         folded: Whether its tensors are in a part of the sum that came with or before it.
         state: What the site's components know now, if some of them keep something.
+        ran_out: Whether the task failed for lack of device memory.
     """
 
     assignment: Assignment
     message: Message | dict[str, Any]
     folded: bool = False
     state: Message | None = None
+    ran_out: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

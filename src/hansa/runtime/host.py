@@ -166,8 +166,11 @@ class SiteHost:
                 self._park(name)
 
     def restore(self, name: str, state: Message) -> None:
-        """What a site's components knew after its last task, in a process that is gone."""
-        self._states[name] = state
+        """What a site's components knew after its last task: in a process that is gone, or before one that failed."""
+        if name in self._begun and name in self._sites:
+            self._sites[name].restore(state)
+        else:
+            self._states[name] = state
 
     def _made(self, name: str) -> SiteSide:
         seed_everything(task_seed(self._seed, f"build/{name}"))
@@ -253,8 +256,9 @@ class SiteHost:
         if side.ended_because is not None:
             self.ended[name] = side.ended_because
         state = self._state_of(side) if self._keep_states else None
+        ran_out = side.ran_out_of_memory
         self._park(name)
-        return Answer(assignment, message, packer.folded, state)
+        return Answer(assignment, message, packer.folded, state, ran_out)
 
     def _master_of(self, body: TaskBody) -> Master:
         if self._master is None or self._master[0] is not body:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hansa.runtime.devices import Devices
+from hansa.runtime.packing import PackingLimits
 from hansa.runtime.site_times import SiteTimes
 
 
@@ -21,6 +23,8 @@ class SimulatorOptions:
             folder.
         results_ahead: How many whole results a worker may have under way that the server has not taken yet.
         gpus: Whether workers get GPUs, where there are any.
+        devices: Where GPUs are looked for; None: on this machine, by nvidia-smi.
+        packing: How many tasks may share a GPU, and what they need, where that is known.
     """
 
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -29,6 +33,8 @@ class SimulatorOptions:
     memory_bytes: int = 64 << 30
     results_ahead: int = 64
     gpus: bool = True
+    devices: Devices | None = None
+    packing: PackingLimits = field(default_factory=PackingLimits)
 
 
 @dataclass(frozen=True)

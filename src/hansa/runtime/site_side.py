@@ -17,6 +17,7 @@ from hansa.apis.signal import Signal
 from hansa.errors import EncodeError, RunError
 from hansa.jobs.build import ClientApp
 from hansa.runtime import user_code
+from hansa.runtime.devices import is_out_of_memory
 from hansa.runtime.engines import ClientEngine
 from hansa.runtime.events import EventFirer
 from hansa.runtime.filter_chain import no_message, put, run_chain, writes_input
@@ -77,6 +78,7 @@ class SiteSide:
         self._has_task = False
         self._aborted_ahead: str | None = None
         self._ended = False
+        self.ran_out_of_memory = False
         self.on_close: Callable[[], None] = lambda: None
         self.on_serve: Callable[[str], None] = lambda name: None
         self.on_resume: Callable[[FLContext], None] = lambda fl_ctx: None
@@ -289,10 +291,12 @@ class SiteSide:
 
     def _execute(self, executor: Executor, name: str, task: Shareable, fl_ctx: FLContext) -> Shareable:
         seed_everything(task_seed(self._settings.seed, str(fl_ctx.get_prop(FLContextKey.TASK_ID))))
+        self.ran_out_of_memory = False
         outcome = user_code.call(executor.execute, name, task, fl_ctx, self._abort)
         if isinstance(outcome, user_code.Failure):
             if self._abort.triggered:
                 return self._unless_aborted(make_reply(ReturnCode.TASK_ABORTED), name)
+            self.ran_out_of_memory = is_out_of_memory(outcome.cause)
             return self._user_failed(return_code_of(outcome.error), name, outcome)
         reply = outcome.value
         problem = no_message(reply)

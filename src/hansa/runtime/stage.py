@@ -277,10 +277,12 @@ class Stage:
         self.crew = crew
         cleanup.callback(crew.close)
         crew.launch()
-        self._build_server(place, RunParts(crew.aux, self._abort, builder), allocate=crew.pool.allocate)
+        self._build_server(
+            place, RunParts(crew.aux, self._abort, builder), allocate=crew.pool.allocate, may_fold=crew.may_fold
+        )
         crew.wait_until_ready(ServerEnd(self.server))
 
-    def _build_server(self, place: Place, shared: RunParts, *, allocate: Allocate) -> None:
+    def _build_server(self, place: Place, shared: RunParts, *, allocate: Allocate, may_fold: bool = True) -> None:
         setting = self._setting
         seed_everything(task_seed(setting.seed, f"build/{SERVER}"))
         app = self._job.server_app
@@ -289,7 +291,11 @@ class Stage:
         self.num_rounds = sum(n for n in wanted if isinstance(n, int)) or None
         self.server, _ = make_server(
             ServerSettings(
-                setting.seed, self.failed, self.phases, allocate=allocate, may_fold=setting.options.times is None
+                setting.seed,
+                self.failed,
+                self.phases,
+                allocate=allocate,
+                may_fold=setting.options.times is None and may_fold,
             ),
             shared.builder.server(config, app.config_file(Side.SERVER)),
             place,

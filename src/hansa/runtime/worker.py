@@ -220,7 +220,7 @@ class Worker:
     def _run_tasks(self, head: Head, parts: list[Array]) -> None:
         for delivery in self._built.run(self._assignments(head, parts)):
             self._leave_if_forked()
-            self._outbox.deliver(delivery, self._built.ended)
+            self._outbox.deliver(delivery, self._built.ended, used_bytes=free_device_memory())
         self._rest()
         self._body = None  # the memory it lies in is wanted for the next one
         self._built.forget_task()
@@ -290,6 +290,17 @@ class Worker:
             FromWorker.FAILED,
             {"site": mishap.site, "where": mishap.where, "cause": failure.cause, "detail": failure.detail},
         )
+
+
+def free_device_memory() -> int | None:
+    """Give idle device memory back, for others on the same device; the most that was held, None without a device."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return None
+    used = int(cuda.max_memory_reserved())
+    cuda.empty_cache()
+    cuda.reset_peak_memory_stats()
+    return used
 
 
 def leave() -> Never:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -20,22 +19,20 @@ from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, default_props
 from hansa.runtime.phases import Phases
 from hansa.runtime.run_log import keep_line
+from hansa.runtime.task_queue import Action, Fail, Send, TaskQueue
 from hansa.runtime.user_code import Failure, Mishap, OnFailure
 from hansa.runtime.worker_ask import WorkerAsk
+from hansa.runtime.worker_patience import Patience
 from hansa.runtime.worker_process import Frame, WorkerProcess
 from hansa.runtime.worker_staff import Staff, WorkerPlan
 from hansa.runtime.worker_words import FromWorker, ToWorker
 from hansa.tensors import Array
 from hansa.wire.codec import Message, decode
 
-GRACE_S = 5.0
-"""How long an aborted run waits for what its sites are doing."""
-
 _CHUNK = 64
 _MOST_TRIES = 2
 """A task whose process ends under it is tried once more: it may not have been the task's fault."""
 _END_S = 10.0
-_LOOK_S = 0.2
 _MOST_IDLE_LOSSES = 3
 
 _logger = logging.getLogger("hansa.workers")
@@ -71,19 +68,26 @@ class WorkerCrew:
         self._told = told
         self._inbox: SimpleQueue[tuple[WorkerProcess, Frame | None]] = SimpleQueue()
         self._staff = Staff(plan, self._came)
+        self._patience = Patience(self._staff, told.abort, notify=told.notify)
         self.pool = self._staff.pool
         self.aux = WorkerAsk(self._staff.of)
+        self._queue = None if self._staff.packing is None else TaskQueue(self._staff.packing)
         self._props: dict[str, dict[str, Any]] = {}  # Any: properties hold any value
         self._states: dict[str, Message] = {}
         self._sent: dict[str, Sent] = {}
         self._tries: dict[int, int] = {}
+        self._again: set[int] = set()  # workers whose task ran out of memory and is tried again
         self._waiting: dict[int, list[Assignment]] = {}  # by worker: handed over, not yet sent
         self._done: set[str] = set()  # sites whose part of the present sum has come
         self._closed_plan: FoldPlan | None = None
         self._number = 0
         self._idle_losses = 0
-        self._aborted_at: float | None = None
         self._is_started = False
+
+    @property
+    def may_fold(self) -> bool:
+        """Whether workers may fold results: not where a task may have to be tried again."""
+        return self._queue is None
 
     # -- beginning and end -------------------------------------------------------------------------------------
 
@@ -100,7 +104,7 @@ class WorkerCrew:
         """
         self.aux.server = server
         self._staff.connect(self._staff.workers)
-        self._told.abort.subscribe(self._abort)
+        self._told.abort.subscribe(self._patience.abort)
         self._await(FromWorker.READY, self._staff.workers)
 
     def start(self) -> None:
@@ -120,7 +124,7 @@ class WorkerCrew:
 
     def close(self, timeout_s: float = 0.0) -> None:
         """End whatever runs still."""
-        self._told.abort.unsubscribe(self._abort)
+        self._told.abort.unsubscribe(self._patience.abort)
         self._staff.close(timeout_s)
 
     def sent(self) -> dict[str, Sent]:
@@ -137,6 +141,9 @@ class WorkerCrew:
         """See `Crew`."""
         worker = self._staff.of(assignment.site)
         self._number += 1
+        if self._queue is not None:
+            self._queue.add(worker.number, replace(assignment, number=self._number))
+            return
         waiting = self._waiting.setdefault(worker.number, [])
         waiting.append(replace(assignment, number=self._number))
         if len(waiting) >= _CHUNK or waiting[0].body is not assignment.body:
@@ -154,11 +161,13 @@ class WorkerCrew:
             last = self._waiting.pop(worker.number, [])
             if last or worker.outstanding:
                 self._send_tasks(worker, last, close=True)
+        if self._queue is not None:
+            yield from self._do(self._queue.begin())
         while any(worker.outstanding for worker in self._staff.workers):
             try:
-                worker, frame = self._inbox.get(timeout=self._patience())
+                worker, frame = self._inbox.get(timeout=self._patience.left())
             except Empty:
-                self._lose_patience()
+                self._patience.enforce()
                 continue
             yield from self._handle(worker, frame)
             del frame  # its arrays: their memory may be used again
@@ -235,10 +244,17 @@ class WorkerCrew:
     def _answers(self, worker: WorkerProcess, head: Mapping[str, Any], parts: Sequence[Array]) -> Iterator[Delivery]:
         self.ended |= head["ended"]
         answers = []
-        for number, folded, reference, state in head["answers"]:
+        actions: list[Action] = []
+        for number, folded, reference, state, ran_out, used_bytes in head["answers"]:
             assignment = worker.outstanding.pop(number, None)
             if assignment is None:
                 raise DecodeError(f"worker {worker.number} answers task {number}, which it does not have")
+            if self._queue is not None and ran_out:
+                self._again.add(worker.number)
+                actions += self._queue.ran_out(worker.number)
+                continue
+            if self._queue is not None:
+                actions += self._queue.ended(worker.number, used_bytes)
             if state is not None:
                 self._states[assignment.site] = worker.messages.message(state, parts)
             message = reference if isinstance(reference, dict) else worker.messages.message(reference, parts)
@@ -250,11 +266,27 @@ class WorkerCrew:
         for part in folds:
             self._done.update(part.sites)
         for number in head["skipped"]:
-            worker.outstanding.pop(number, None)
+            if worker.outstanding.pop(number, None) is not None and self._queue is not None:
+                actions += self._queue.ended(worker.number, None)
         if head["heavy"]:  # said before they are looked at: nobody waits for anybody
             worker.send(ToWorker.TAKEN, {"count": head["heavy"]})
         if answers or folds:
             yield Delivery(answers, worker.body.plan if worker.body else None, folds)
+        yield from self._do(actions)
+
+    def _do(self, actions: Sequence[Action]) -> Iterator[Delivery]:
+        """Start tasks that have room on their device; what never has is answered in its place."""
+        for action in actions:
+            match action:
+                case Send(number, assignment):
+                    worker = self._staff.workers[number]
+                    if number in self._again and assignment.site in self._states:
+                        worker.send(ToWorker.STATE, {"site": assignment.site}, message=self._states[assignment.site])
+                    self._again.discard(number)
+                    worker.body = None  # each task is a batch of its own there, after which it forgets the body
+                    self._send_tasks(worker, [assignment], close=True)
+                case Fail(assignment, cause):
+                    yield self._failed(assignment, cause)
 
     # -- trouble -----------------------------------------------------------------------------------------------
 
@@ -265,6 +297,7 @@ class WorkerCrew:
         if not self._is_started:
             raise RunError(f"worker {worker.number} cannot start: {how}")
         tasks = [worker.outstanding[number] for number in sorted(worker.outstanding)]
+        is_over = False
         culprit = worker.outstanding.get(worker.pulse.number)
         if self._told.abort.triggered:
             worker.outstanding.clear()
@@ -273,7 +306,8 @@ class WorkerCrew:
             self._tries[culprit.number] = self._tries.get(culprit.number, 0) + 1
             if worker.killed_because is not None or self._tries[culprit.number] >= _MOST_TRIES:
                 tasks.remove(culprit)
-                yield self._failed(culprit, how)
+                is_over = True
+                yield self._failed(culprit, how if "did not answer" in how else f"its process {how}")
             else:
                 _logger.warning("worker %d %s while %s worked; it is replaced", worker.number, how, culprit.site)
         else:
@@ -282,11 +316,12 @@ class WorkerCrew:
             if self._idle_losses > _MOST_IDLE_LOSSES * len(self._staff.workers):
                 raise RunError(f"worker {worker.number} {how}, again and again")
         fresh = self._staff.replace(worker, self._states)
-        if tasks:
+        if self._queue is not None:
+            yield from self._do(self._queue.lost(worker.number, is_over=is_over))
+        elif tasks:
             self._send_tasks(fresh, tasks, close=True)
 
-    def _failed(self, assignment: Assignment, how: str) -> Delivery:
-        cause = how if "did not answer" in how else f"its process {how}"
+    def _failed(self, assignment: Assignment, cause: str) -> Delivery:
         task = f"task {assignment.body.name}"
         self._told.on_failure(Mishap(assignment.site, task), Failure(RunError(cause), cause, ""))
         return Delivery((Answer(assignment, failed_reply(assignment, ReturnCode.EXECUTION_EXCEPTION, cause)),))
@@ -308,9 +343,9 @@ class WorkerCrew:
         missing = {worker.number for worker in workers}
         while missing:
             try:
-                worker, frame = self._inbox.get(timeout=self._patience())
+                worker, frame = self._inbox.get(timeout=self._patience.left())
             except Empty:
-                self._lose_patience()
+                self._patience.enforce()
                 continue
             if worker not in workers:
                 continue
@@ -321,34 +356,3 @@ class WorkerCrew:
                 pass
             if frame is not None and frame[0].get("k") == word.value:
                 missing.discard(worker.number)
-
-    def _patience(self) -> float | None:
-        """How long to wait for the next frame; None for ever."""
-        now = time.monotonic()
-        limits = []
-        if self._aborted_at is not None:
-            limits.append(self._aborted_at + GRACE_S - now)
-        for worker in self._staff.workers:
-            task = worker.outstanding.get(worker.pulse.number)
-            if task is not None and task.body.timeout_s:
-                limits.append(worker.pulse.since + task.body.timeout_s - now)
-            elif any(task.body.timeout_s for task in worker.outstanding.values()):
-                limits.append(_LOOK_S)
-        return max(0.0, min(limits)) if limits else None
-
-    def _lose_patience(self) -> None:
-        now = time.monotonic()
-        if self._aborted_at is not None and now >= self._aborted_at + GRACE_S:
-            for worker in self._staff.workers:
-                worker.kill("killed: it did not stop when the run was stopped")
-        for worker in self._staff.workers:
-            task = worker.outstanding.get(worker.pulse.number)
-            if task is not None and task.body.timeout_s and now >= worker.pulse.since + task.body.timeout_s:
-                worker.kill(f"did not answer within {task.body.timeout_s:g} s")
-
-    def _abort(self) -> None:
-        if self._aborted_at is None:
-            self._aborted_at = time.monotonic()
-        for worker in self._staff.workers:
-            worker.send(ToWorker.ABORT, {"reason": str(self._told.abort.value)})
-        self._told.notify()

@@ -69,8 +69,14 @@ class WorkerOutbox:
             reference = None if message is None else bundle.add(message)
             self._link.send({"k": word.value, "m": reference, **head}, bundle.parts())
 
-    def deliver(self, delivery: Delivery, ended: Mapping[str, str]) -> None:
-        """Send answers, soon."""
+    def deliver(self, delivery: Delivery, ended: Mapping[str, str], *, used_bytes: int | None = None) -> None:
+        """Send answers, soon.
+
+        Args:
+            delivery: The answers, and parts of sums.
+            ended: Sites whose part is over.
+            used_bytes: The most device memory that this process held meanwhile; None where it uses no device.
+        """
         self._wait_for_room(delivery.answers)
         with self._lock:
             for answer in delivery.answers:
@@ -78,7 +84,9 @@ class WorkerOutbox:
                 message = answer.message
                 reference = self._bundle.add(message) if isinstance(message, Message) else message
                 self._num_heavy += bool(_heavy_bytes(answer))
-                self._answers.append([answer.assignment.number, answer.folded, reference, state])
+                self._answers.append(
+                    [answer.assignment.number, answer.folded, reference, state, answer.ran_out, used_bytes]
+                )
                 site = answer.assignment.site
                 if site in ended:
                     self._ended[site] = ended[site]

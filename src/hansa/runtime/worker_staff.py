@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hansa.runtime.devices import NvidiaDevices
 from hansa.runtime.options import Setting
+from hansa.runtime.packing import Packing
 from hansa.runtime.placement import placement
 from hansa.runtime.site_factory import SiteApp
 from hansa.runtime.worker_process import OnFrame, WorkerProcess, accept_all
@@ -59,6 +61,7 @@ class Staff:
             WorkerProcess(number, names, folder=plan.folder)
             for number, names in enumerate(placement(sorted(plan.apps), plan.setting.workers))
         ]
+        self.packing = _packing(plan.setting, len(self.workers))
         self._home = {name: worker.number for worker in self.workers for name in worker.names}
 
     def of(self, site: str) -> WorkerProcess:
@@ -128,5 +131,16 @@ class Staff:
         self.workers.clear()
 
     def _launch(self, worker: WorkerProcess) -> None:
-        threads = str(self._plan.setting.options.threads_per_site)
-        worker.launch(self._listener.address, dict.fromkeys(_THREADS, threads))
+        environment = dict.fromkeys(_THREADS, str(self._plan.setting.options.threads_per_site))
+        if self.packing is not None:
+            environment |= self.packing.environment(worker.number)
+        worker.launch(self._listener.address, environment)
+
+
+def _packing(setting: Setting, num_workers: int) -> Packing | None:
+    """The policy for the devices of this machine; None where there are none, or none are wanted."""
+    options = setting.options
+    if not options.gpus:
+        return None
+    found = (options.devices or NvidiaDevices()).found()
+    return Packing(found, num_workers, limits=options.packing) if found else None

@@ -45,10 +45,8 @@ class ScatterAndGather(Controller):
     `min_clients` or `min_counted`, these are enough. The draw depends on job seed, workflow, round and live sites.
 
     `accept` and `aggregate` never overlap. A result that comes after its round is offered to the aggregator, which
-    refuses what is stale, and stands in the history as late.
-
-    With an engine that tells nothing about its sites, or cannot wake this workflow when one comes, a round opens at
-    once and anyone may take part.
+    refuses what is stale, and stands in the history as late. With an engine that tells nothing about its sites, or
+    cannot wake this workflow when one comes, a round opens at once and anyone may take part.
 
     Args:
         min_clients: How many answers are enough; > 0.
@@ -61,8 +59,7 @@ class ScatterAndGather(Controller):
         train_task_name: The task that sites execute.
         train_timeout: Seconds until a round ends whoever has answered; 0 for never.
         ignore_result_error: Whether a site's failure costs only its own result; else it ends the run.
-        min_counted: How many results must be part of a round's aggregate, else the run ends; 0 for any number.
-            (A result that is refused has answered, but does not count.)
+        min_counted: How many results must count (a refused one does not), else the run ends; 0 for any number.
         sampling: Which of the live sites a round asks, such as `{"fraction": 0.1}`; see `Sampling`. None: all.
 
     Raises:
