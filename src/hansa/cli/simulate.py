@@ -34,7 +34,10 @@ def simulate(
     times: Annotated[
         Path | None, typer.Option(help="A JSON file with the simulated times of sites, for stragglers.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="How many threads numeric libraries may use for one site.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of numeric libraries for one site (default: the job's, else 1)."),
+    ] = None,
     memory_mb: Annotated[
         int | None,
         typer.Option(min=0, help="How many MB one process may pass on in memory; beyond it in files.", metavar="MB"),
@@ -60,7 +63,7 @@ def simulate(
         print_run(run)
 
 
-def _options(times: Path | None, threads: int, memory_mb: int | None) -> SimulatorOptions:
+def _options(times: Path | None, threads: int | None, memory_mb: int | None) -> SimulatorOptions:
     from hansa.runtime.options import SimulatorOptions
     from hansa.runtime.site_times import SiteTimes
 

@@ -35,6 +35,8 @@ class FedAvgOptions(TypedDict, total=False):
     """How many seconds a round waits for the other sites once `min_sites` have answered; 10."""
     silent_s: float
     """After how many seconds without a sign of life a site is lost; 60."""
+    threads_per_site: int
+    """How many threads numeric libraries may use for one site; 1."""
     params_type: Literal["full", "diff"]
     """What the executor sends back: whole parameters (`full`) or what training added to them (`diff`); `full`."""
     server_components: Sequence[Component]
@@ -91,7 +93,8 @@ def fed_avg(
         origin=name,
         checked=True,
     )
-    job = Job(name, {"app": app}, min_sites=min_sites, classes=names.classes.found)
+    meta = {key: options[key] for key in ("threads_per_site",) if key in options}
+    job = Job(name, {"app": app}, min_sites=min_sites, meta=meta, classes=names.classes.found)
     job.check()
     return job
 
@@ -228,6 +231,7 @@ def _check_options(options: FedAvgOptions) -> None:
         if key not in known:
             raise ConfigError(f"fed_avg takes no such argument{suggestion(key, known)}", key=key)
     _check_whole("wait_s", options.get("wait_s", 10), least=0)
+    _check_whole("threads_per_site", options.get("threads_per_site", 1), least=1)
     silent_s: object = options.get("silent_s", 60)
     if isinstance(silent_s, bool) or not isinstance(silent_s, int | float) or not silent_s > 0:
         raise ConfigError(f"must be a number above 0, not {silent_s!r}", key="silent_s")

@@ -81,6 +81,7 @@ class MetaShape(Strict):
     min_clients: int = Field(default=1, ge=1)
     mandatory_clients: list[str] = []
     site_tags: dict[str, list[str]] = {}
+    threads_per_site: int = Field(default=1, ge=1)
     resource_spec: dict[str, Any] = {}  # Any: a launcher's own words
 
 

@@ -17,8 +17,8 @@ class SimulatorOptions:
     Attributes:
         tags: Tags of sites, by the site's name, for sampling by tag.
         times: How long the sites' work and messages take on the virtual clock; None: no time at all.
-        threads_per_site: How many threads numeric libraries may use for one site. A job's result may depend on it, so
-            it never follows from the number of workers.
+        threads_per_site: How many threads numeric libraries may use for one site; None: as the job says, else 1. A
+            result may depend on it, so it never follows from the number of workers.
         memory_bytes: How much memory the memory files of one process may take; beyond it they are files in the run's
             folder.
         results_ahead: How many whole results a worker may have under way that the server has not taken yet.
@@ -29,7 +29,7 @@ class SimulatorOptions:
 
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     times: SiteTimes | None = None
-    threads_per_site: int = 1
+    threads_per_site: int | None = None
     memory_bytes: int = 64 << 30
     results_ahead: int = 64
     gpus: bool = True
@@ -45,10 +45,12 @@ class Setting:
         names: The sites.
         seed: Where all randomness comes from.
         workers: How many processes hold the sites; 0: this one does.
+        threads: How many threads numeric libraries may use for one site.
         options: Everything else.
     """
 
     names: Sequence[str]
     seed: int
     workers: int
+    threads: int
     options: SimulatorOptions

@@ -81,9 +81,11 @@ def simulate(
         cleanup.callback(folder.close)
         cleanup.enter_context(server_randomness_untouched())
         log = cleanup.enter_context(LogFile(folder.path))
-        cleanup.enter_context(_one_thread_per_site())
         try:
-            setting = Setting(names, seed, num_workers(workers), options or SimulatorOptions())
+            options = options or SimulatorOptions()
+            threads = options.threads_per_site or loaded.meta.get("threads_per_site", 1)
+            setting = Setting(names, seed, num_workers(workers), threads, options)
+            cleanup.enter_context(_threads_per_site(threads))
             # With simulated times the clock starts at the same time in every run, so that sums round alike.
             simulated = setting.options.times is not None
             loop = EventLoop(epoch=EPOCH, patience_s=PATIENCE_S) if simulated else EventLoop()
@@ -161,10 +163,10 @@ def num_workers(wanted: int | None) -> int:
     return given
 
 
-def _one_thread_per_site() -> Any:  # Any: threadpoolctl is not typed
+def _threads_per_site(number: int) -> Any:  # Any: threadpoolctl is not typed
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(limits=1)
+    return threadpool_limits(limits=number)
 
 
 @contextmanager
@@ -186,7 +188,7 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
         with Progress(run.history, stage.num_rounds, show=progress, phases=stage.phases.seconds) as line:
             stage.start()
             started = time.perf_counter()
-            with _one_thread_per_site():  # again: the job's own code may have loaded a library since
+            with _threads_per_site(stage.threads):  # again: the job's own code may have loaded a library since
                 Federation(
                     stage.server,
                     stage.crew,

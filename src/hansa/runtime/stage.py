@@ -80,6 +80,7 @@ class Stage:
         self._abort = Signal()
         self._cleanup = ExitStack()
         self.writer = LaterWriter(self._write_failed)
+        self.threads = setting.threads
         times = setting.options.times
         self.times = None if times is None else times.seeded(setting.seed)
         self._began = loop.now()
@@ -321,6 +322,7 @@ class Stage:
             "sites": list(self._setting.names),
             "seed": self._setting.seed,
             "workers": self._setting.workers,
+            "threads_per_site": self._setting.threads,
             **({} if self.times is None else {"times": dict(self.times.config)}),
             "versions": {
                 "hansa": hansa.__version__,

@@ -203,11 +203,8 @@ class WorkerCrew:
             return
         worker.body = body
         plan = body.plan if body.plan is not self._closed_plan else None
-        head["body"] = {
-            "name": body.name,
-            "plan": plan.to_json() if plan else None,
-            "done": sorted(self._done),
-        }
+        said = {"name": body.name, "plan": plan.to_json() if plan else None, "done": sorted(self._done)}
+        head["body"] = said
         worker.send(ToWorker.TASKS, head, message=body.message)
 
     # -- what comes in -----------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ class Staff:
                 ToWorker.BUILD,
                 {
                     "seed": setting.seed,
-                    "threads": setting.options.threads_per_site,
+                    "threads": setting.threads,
                     "ahead": setting.options.results_ahead,
                     "workspaces": str(self._plan.workspaces),
                     "sys_path": sys.path,
@@ -131,7 +131,7 @@ class Staff:
         self.workers.clear()
 
     def _launch(self, worker: WorkerProcess) -> None:
-        environment = dict.fromkeys(_THREADS, str(self._plan.setting.options.threads_per_site))
+        environment = dict.fromkeys(_THREADS, str(self._plan.setting.threads))
         if self.packing is not None:
             environment |= self.packing.environment(worker.number)
         worker.launch(self._listener.address, environment)

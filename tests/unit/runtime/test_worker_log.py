@@ -119,9 +119,7 @@ def test_a_log_that_cannot_be_written_costs_nothing_else(desk: Desk) -> None:
     assert desk.forwarded == ["kept by the server"]
 
 
-def test_a_message_whose_arguments_do_not_fit_costs_itself_alone(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_whose_arguments_do_not_fit_costs_itself_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     # As with Python's own handlers, which say so on stderr and go on. pytest's would raise.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     with desk.open() as logs:
