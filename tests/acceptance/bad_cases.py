@@ -174,7 +174,8 @@ KEYS = [
     Case("no such app", "there is no folder 'ap' beside meta.json", (META, "deploy_map.ap"),
          meta(deploy_map={"ap": ["@ALL"]})),
     Case("no app for a site", "no app goes to site-2", ("deploy_map",), meta(deploy_map={"app": ["server", "site-1"]})),
-    Case("no app for the server", "no app goes to the server", ("deploy_map",), meta(deploy_map={"app": ["site-1", "site-2"]})),
+    Case("no app for the server", "no app goes to the server", ("deploy_map",),
+         meta(deploy_map={"app": ["site-1", "site-2"]})),
 ]  # fmt: skip
 
 PARTS = [
@@ -304,7 +305,7 @@ def at_start(code: str) -> Mapping[str, str]:
     return {SITE_CODE: f"import os, sys\nis_worker = 'hansa.runtime.worker' in sys.orig_argv\n{code}\n"}
 
 
-_IN_TMPFS = 'mkdir "$0" && mount -t tmpfs -o size=256k none "$0" && "$@"'
+_MOUNT = 'mkdir "$0" && mount -t tmpfs -o size=1m none "$0" && "$@"'
 
 MACHINE = [
     Case("a worker that says why", "worker 0 cannot start: ended with exit code 7: the licence server is down", (),
@@ -325,9 +326,13 @@ MACHINE = [
 
 _UNSHARE = shutil.which("unshare")
 if _UNSHARE and subprocess.run([_UNSHARE, "-rm", "true"], capture_output=True, check=False).returncode == 0:
-    MACHINE.append(
+    _IN_1_MB = (_UNSHARE, "-rm", "bash", "-c", _MOUNT, "FOLDER/home")
+    MACHINE += [
         Case("a full disk", "cannot keep the run: No space left on device", ("home/",), trouble="fills_disk", code=1,
-             environment={"FILL": "FOLDER/home/junk"}, prefix=(_UNSHARE, "-rm", "bash", "-c", _IN_TMPFS, "FOLDER/home"))
-    )  # fmt: skip
+             environment={"FILL": "FOLDER/home/junk"}, prefix=_IN_1_MB),
+        # The weights of 300 KB go to the server, to the workers' common folder, to site-1, and to site-2 no more.
+        Case("no room for the sites", "cannot make the sites: [Errno 28] No space left on device", ("initial.safetensors",),
+             of_file(WEIGHTS, bytes(300_000)), prefix=_IN_1_MB),
+    ]  # fmt: skip
 
 CASES = [*FILES, *KEYS, *PARTS, *SITES, *RESULTS, *ENDS, *HARMLESS, *MACHINE]

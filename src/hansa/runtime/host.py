@@ -84,6 +84,7 @@ class SiteHost:
         self.names = list(names)
         self._known = frozenset(names)
         self.ended: dict[str, str] = {}
+        self.on_enter: Callable[[str], None] = lambda name: None
         self.on_skip: Callable[[int], None] = lambda number: None
         self._make = make
         self._open_fold = open_fold
@@ -108,12 +109,14 @@ class SiteHost:
     def make_all(self) -> None:
         """Make the sites if they are few, else the first, so that what cannot be built is found before the run."""
         for name in self.names if len(self.names) <= MOST_EAGER else self.names[:1]:
+            self.on_enter(name)
             self._sites[name] = self._made(name)
 
     def start(self) -> None:
         """START_RUN at each site that there is."""
         for name in sorted(self._sites):
-            self._begin(self._sites[name])
+            self.on_enter(name)
+            self.site(name)
 
     def site(self, name: str) -> SiteSide:
         """A site, made and started if need be."""
@@ -241,6 +244,7 @@ class SiteHost:
         if name in self.ended or self._abort.triggered:
             self.on_skip(assignment.number)
             return None
+        self.on_enter(name)
         built = user_code.call(self.site, name)
         if isinstance(built, user_code.Failure):  # made so late that the run cannot be refused any more
             return self._cannot_build(assignment, built)

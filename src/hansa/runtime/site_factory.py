@@ -28,12 +28,15 @@ class SiteApp:
         config: The sites' config, checked, variables filled in.
         config_file: How errors name that config.
         linked: Whether sites get links to the files instead of copies: there are too many for those.
+        from_folder: Whether it comes from a job folder: then, in a process that is nobody else's, a site's working
+            directory is its workspace, as in FLARE. What a program defines keeps the program's.
     """
 
     folder: Path
     config: Mapping[str, Any]  # Any: JSON
     config_file: str
     linked: bool = False
+    from_folder: bool = False
 
 
 class SiteFactory:

@@ -223,7 +223,11 @@ class Stage:
                 folder = self._folder.path.absolute() / "job" / app_name
                 app.deploy(folder, Side.CLIENT)
                 made[id(app)] = SiteApp(
-                    folder, config, app.config_file(Side.CLIENT), linked=len(self._names) > MOST_EAGER
+                    folder,
+                    config,
+                    app.config_file(Side.CLIENT),
+                    linked=len(self._names) > MOST_EAGER,
+                    from_folder=not app.checked,
                 )
             of_site[name] = made[id(app)]
         return of_site

@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Never
@@ -189,7 +190,7 @@ class Worker:
         self._outbox.say(FromWorker.READY, {"error": None}, value=props)
 
     def _make_host(self, head: Head, cleanup: ExitStack) -> SiteHost:
-        apps = [SiteApp(Path(folder), config, file, linked=linked) for folder, config, file, linked in head["apps"]]
+        apps = [SiteApp(Path(folder), config, file, *flags) for folder, config, file, *flags in head["apps"]]
         of_site = {name: apps[index] for index, names in enumerate(head["sites"]) for name in names}
         codes = [cleanup.enter_context(CustomCode(app.folder / "custom")) for app in apps]
         custom = frozenset().union(*(code.modules for code in codes))
@@ -210,8 +211,18 @@ class Worker:
             settings=HostSettings(head["seed"], self._abort, self._allocate, self._failed, keep_states=True),
         )
         self._aux.find = host.find
+        host.on_enter = partial(self._enter, Path(head["workspaces"]), of_site)
         host.on_skip = self._outbox.skip
         return host
+
+    def _enter(self, workspaces: Path, apps: Mapping[str, SiteApp], site: str) -> None:
+        """A site is at work from now on."""
+        if self._logs is not None:
+            self._logs.enter(site)
+        if apps[site].from_folder:
+            root = workspaces / site
+            root.mkdir(parents=True, exist_ok=True)
+            os.chdir(root)
 
     def _allocate(self, size_bytes: int) -> Array:
         # What is small is cheaper inside a frame.
@@ -249,10 +260,8 @@ class Worker:
 
     def _numbered(self, head: Head, body: TaskBody) -> Iterator[Assignment]:
         assert self._pulse is not None
-        assert self._logs is not None
         for number, site, task_id in head["heads"]:
             self._pulse.begin(number)
-            self._logs.enter(site)
             yield Assignment(site, task_id, body, number)
             self._leave_if_forked()
         self._rest()

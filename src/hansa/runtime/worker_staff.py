@@ -97,7 +97,9 @@ class Staff:
                     "sys_path": sys.path,
                     "python_path": os.environ.get("PYTHONPATH"),
                     "alias": self._plan.alias,
-                    "apps": [[str(app.folder), app.config, app.config_file, app.linked] for app in apps],
+                    "apps": [
+                        [str(app.folder), app.config, app.config_file, app.linked, app.from_folder] for app in apps
+                    ],
                     "sites": [[name for name in worker.names if self._plan.apps[name] is app] for app in apps],
                 },
             )

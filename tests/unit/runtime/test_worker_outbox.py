@@ -71,7 +71,7 @@ def test_messages_states_and_plain_answers_are_found_again(link: Link, outbox: W
     outbox.flush()
     [(head, parts)] = link.frames
     assert head["k"] == FromWorker.ANSWERS.value
-    (first, was_folded, message, state), (second, folded, light, none) = head["answers"]
+    (first, was_folded, message, state), (second, folded, light, none) = (each[:4] for each in head["answers"])
     unbundler = Unbundler()
     assert (first, was_folded, second, folded) == (1, False, 2, True)
     assert decode(unbundler.message(state, parts))["m"].tolist() == [1, 1]
