@@ -39,16 +39,18 @@ def timed(work: Work, goal: float) -> dict[str, Any]:
         "first_ms": each[0],
         "bare_ms": statistics.median(rounds.bare_s[1:]) / work.num_sites * 1e3,
         "all_ms": each,
-        "phases_ms": {
-            name: spent / len(each) / work.num_sites * 1e3 for name, spent in rounds.phases_s.items()
-        },
+        "phases_ms": {name: spent / len(each) / work.num_sites * 1e3 for name, spent in rounds.phases_s.items()},
     }
 
 
 def memory(what: str, *, many: Work, few: Work) -> dict[str, Any]:
     more, less = (measure(work, workers=WORKERS, bare=False, memory=True).calm[-1] for work in (many, few))
     num_sites = many.num_sites - few.num_sites
-    return {"what": f"{many.num_sites:,} sites, {what}", "bytes_per_site": (more - less) / num_sites, "goal": GOAL_BYTES}
+    return {
+        "what": f"{many.num_sites:,} sites, {what}",
+        "bytes_per_site": (more - less) / num_sites,
+        "goal": GOAL_BYTES,
+    }
 
 
 def figures(sizes: tuple[int, ...], num_rounds: int) -> Iterator[dict[str, Any]]:
@@ -77,7 +79,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few sites, to see that it runs; the figures mean little")
     options = parser.parse_args()
     found = []
-    for figure in figures((10, 20, 100), 2) if options.quick else figures((100, 1000, 10_000), 6):
+    for figure in figures((10, 50), 2) if options.quick else figures((100, 1000, 10_000), 6):
         found.append(figure)
         if not options.json:
             show(figure)

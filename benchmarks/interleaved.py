@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-_HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(_HERE), str(_HERE.parent / "src")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from job_parts import Metronome, Work
 from tree_memory import Peak, tree_bytes
 
 import hansa
+
+_HERE = Path(__file__).resolve().parent
 
 
 @dataclass

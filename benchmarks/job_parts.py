@@ -31,8 +31,8 @@ class AddInPlace(Executor):
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         data = from_shareable(shareable).data
-        for value in data.values():
-            value += 1
+        for name in data:
+            data[name] += 1
         return DXO(DataKind.WEIGHTS, data, dict(_META)).to_shareable()
 
 

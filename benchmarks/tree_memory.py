@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +54,7 @@ def _memory_files(pid: int) -> dict[tuple[int, int], int]:
     files = {}
     for entry in (_PROC / str(pid) / "fd").iterdir():
         with suppress(OSError):  # closed meanwhile
-            if os.readlink(entry).startswith("/memfd:"):
+            if str(entry.readlink()).startswith("/memfd:"):
                 found = entry.stat()
                 files[found.st_dev, found.st_ino] = found.st_blocks * 512
     return files

@@ -134,7 +134,7 @@ FILES = [
          of_file(CLIENT, b'{"format_version": 2, "executors": [], "executors": []}')),
     Case("truncated weights", "no weights can be read from it: the tensors end at 64, but there are 56 bytes of data",
          ("initial.safetensors",), of_weights(lambda data: data[:-8]), code=1, kept="FAILED"),
-    Case("a bit flipped in the weights' header", "no weights can be read from it: a tensor file of",
+    Case("a flipped bit in the weights", "no weights can be read from it: a tensor file of 192 bytes cannot",
          ("initial.safetensors",), of_weights(lambda data: flipped(data, 7)), code=1, kept="FAILED"),
     Case("no weights", "there are no initial weights of that name", ("initial.safetensors", "source"),
          of_file(WEIGHTS, None), code=1, kept="FAILED"),
@@ -237,6 +237,8 @@ SITES = [
          environment={"HANSA_WORKERS": "many"}),
     Case("seed", "must be an integer >= 0, not -1", ("seed",), arguments=("-n", "2", "--seed", "-1")),
     Case("threads", "Invalid value for '--threads'", arguments=("-n", "2", "--threads", "0")),
+    Case("a key of times", "unknown key 'compute'; did you mean 'compute_s'?", ("times.json", "default"),
+         of_file("times.json", b'{"default": {"compute": 1}}'), arguments=("-n", "2", "--times", "job/times.json")),
     Case("no file of times", "there is no such file", ("times.json",), arguments=("-n", "2", "--times", "times.json")),
     Case("no home", "cannot write runs to /dev/null", ("HANSA_HOME",), arguments=("-n", "2", "--home", "/dev/null")),
 ]  # fmt: skip
@@ -292,6 +294,15 @@ HARMLESS = [  # nobody else must feel it
     Case("forks", "", trouble="forks", code=0, kept="COMPLETED"),
     Case("fills stdout", "", trouble="fills_stdout", code=0, kept="COMPLETED"),
     Case("leaves a tensor out, as FLARE allows", "", trouble="missing", code=0, kept="COMPLETED"),
+    Case(
+        "sites that take 10 hours",
+        "",
+        (),
+        of_file("times.json", b'{"default": {"compute_s": 36000}}'),
+        code=0,
+        kept="COMPLETED",
+        arguments=("-n", "2", "--times", "job/times.json", "--threads", "2"),
+    ),
     Case("no room in memory", "", code=0, kept="COMPLETED", arguments=("-n", "2", "--memory-mb", "0")),
 ]
 
@@ -331,8 +342,8 @@ if _UNSHARE and subprocess.run([_UNSHARE, "-rm", "true"], capture_output=True, c
         Case("a full disk", "cannot keep the run: No space left on device", ("home/",), trouble="fills_disk", code=1,
              environment={"FILL": "FOLDER/home/junk"}, prefix=_IN_1_MB),
         # The weights of 300 KB go to the server, to the workers' common folder, to site-1, and to site-2 no more.
-        Case("no room for the sites", "cannot make the sites: [Errno 28] No space left on device", ("initial.safetensors",),
-             of_file(WEIGHTS, bytes(300_000)), prefix=_IN_1_MB),
+        Case("no room for the sites", "cannot make the sites: [Errno 28] No space left on device",
+             ("initial.safetensors",), of_file(WEIGHTS, bytes(300_000)), prefix=_IN_1_MB),
     ]  # fmt: skip
 
 CASES = [*FILES, *KEYS, *PARTS, *SITES, *RESULTS, *ENDS, *HARMLESS, *MACHINE]

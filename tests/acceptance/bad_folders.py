@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ ROUNDS = 2
 SITE_CODE = "SITE_CODE"  # in a case's environment: what every Python of it runs when it starts
 
 _COMPONENTS = "hansa.components"
+_PATIENCE_S = 30
 _MARK = "HANSA_TEST_CASE"  # in the environment of every process of a case
 _RECORD = {"run.json", "history.jsonl", "problems.jsonl", "log.txt", "model.safetensors", "workspace", "job", "workers"}
 
@@ -172,10 +174,15 @@ class Workshop:
             if name not in given:
                 environ.pop(name, None)
         before = [word.replace("FOLDER", str(self.folder)) for word in prefix]
-        done = subprocess.run(
-            [*before, sys.executable, "-m", "hansa.cli.main", *arguments],
-            cwd=self.folder, env=environ, capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [*before, sys.executable, "-m", "hansa.cli.main", *arguments],
+                cwd=self.folder, env=environ, capture_output=True, text=True, timeout=_PATIENCE_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            for process in self._living():
+                os.kill(process, signal.SIGKILL)
+            raise
         return Outcome(done.stderr, done.returncode, done.stdout, self.home, self._left())
 
     def _site(self, code: str) -> Path:
@@ -199,20 +206,21 @@ class Workshop:
     def _processes(self) -> list[str]:
         """The processes of the case that live on, after a moment for those that were killed."""
         deadline = time.monotonic() + 5
-        while living := _marked(f"{_MARK}={self.folder}".encode()):
+        while living := self._living():
             if time.monotonic() > deadline:
                 break
             threading.Event().wait(0.02)
-        return living
+        return list(living.values())
 
-
-def _marked(mark: bytes) -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environ = (process / "environ").read_bytes()
-            if mark in environ.split(b"\0"):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:  # it has ended, or is somebody else's
-            continue
-    return found
+    def _living(self) -> dict[int, str]:
+        """The processes of the case, with their command lines."""
+        mark = f"{_MARK}={self.folder}".encode()
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    words = (process / "cmdline").read_bytes().split(b"\0")
+                    found[int(process.name)] = b" ".join(words).decode(errors="replace")
+            except OSError:  # it has ended, or is somebody else's
+                continue
+        return found

@@ -77,6 +77,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(name: str, outcomes: dict[s
     if case.kept:
         record = outcome.record()
         assert record["status"] == case.kept
+        assert record["config"]["workers"] == 1
         assert case.kept != "FAILED" or case.says in record["cause"]
 
 

@@ -109,8 +109,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
+@pytest.mark.parametrize(
+    ("how", "trouble"), [*((signal.SIGKILL, trouble) for trouble in TROUBLES), (signal.SIGTERM, "forks_and_waits")]
+)
 def test_when_the_server_is_killed(start: Start, how: signal.Signals, trouble: str) -> None:
     run = start(trouble)
     run.until_at_work(3 if trouble.startswith("forks") else 2)
@@ -127,7 +128,7 @@ def test_when_the_server_is_killed_while_its_workers_come_up(start: Start) -> No
     run.nothing_is_left(5)
 
 
-@pytest.mark.parametrize("trouble", ["waits_for_abort", *TROUBLES])
+@pytest.mark.parametrize("trouble", ["waits_for_abort", "forks_and_waits"])
 def test_when_it_is_interrupted_from_the_keyboard(start: Start, trouble: str) -> None:
     run = start(trouble)
     run.until_at_work(3 if trouble.startswith("forks") else 2)
@@ -228,8 +229,7 @@ def test_when_a_signal_aborts_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_before")
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_when_a_signal_aborts_it_and_a_site_does_not_look(tmp_path: Path, trouble: str) -> None:
+def test_when_a_signal_aborts_it_and_a_site_does_not_look(tmp_path: Path) -> None:
     (tmp_path / "marks").mkdir()
     abort = Signal()
 
@@ -239,7 +239,7 @@ def test_when_a_signal_aborts_it_and_a_site_does_not_look(tmp_path: Path, troubl
 
     thread = threading.Thread(target=stop)
     thread.start()
-    made = adding(trouble, folder=str(tmp_path / "marks"))
+    made = adding("computes", folder=str(tmp_path / "marks"))
     with rescued(tmp_path, 9), pytest.raises(RunAborted):
         simulate(made, 4, workers=2, home=tmp_path / "home", abort_signal=abort)
     thread.join()

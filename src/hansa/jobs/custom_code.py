@@ -64,6 +64,19 @@ class CustomCode:
         sys.path_importer_cache.pop(str(self._folder), None)
 
 
+def check_names(app: App) -> None:
+    """Refuse modules of an app that would stand in for what Python, Hansa or the running program needs.
+
+    Raises:
+        ConfigError: Such a module; the error names it where its author keeps it.
+    """
+    for file in app.files:
+        folder, _, rest = file.partition("/")
+        entry = rest.partition("/")[0]
+        if folder == "custom" and rest.endswith(".py") and (owner := _owner(entry.removesuffix(".py"))):
+            raise Place(f"{app.origin}/custom/{entry}").error(f"shadows {owner}; give the module another name")
+
+
 def check_shared(apps: Mapping[str, App]) -> None:
     """Refuse apps that cannot share one process, because the same file of `custom/` differs.
 

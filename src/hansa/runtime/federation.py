@@ -73,7 +73,9 @@ class Federation:
         self._loop = loop
         self._phases = phases
         self._on_progress = options.on_progress
-        self._flights = None if options.times is None else Flights(options.times, loop, land=self._land)
+        self._flights = (
+            None if options.times is None else Flights(options.times, loop, stands=server.stands, land=self._land)
+        )
         self._done = False
         self._left_behind = False
         self._workflows = threading.Thread(target=self._run_workflows, name="hansa-workflows", daemon=True)
@@ -177,7 +179,7 @@ class Federation:
             if waits_for
             else "the workflow waits for results that can never come"
         )
-        reason = "; ".join([f"{what} can never come", *gone])
+        reason = "; ".join([what, *gone])
         self._server.outcome.failures.append(RunError(reason))
         self._server.stop(reason)
         self._server.cancel_tasks()

@@ -16,29 +16,42 @@ class Flights:
     """Keeps answers until they arrive.
 
     A site that works on a task, or is away, is given nothing. A lost task keeps its site busy as long, and nothing
-    arrives.
+    arrives; it is not sent again, but a new task is, once the lost one is over.
 
     Args:
         times: How long what takes.
         loop: The clock.
+        stands: Whether the task of an id still waits for results.
         land: Told of the answers that arrive at one time, by site name.
     """
 
-    def __init__(self, times: SiteTimes, loop: EventLoop, *, land: Callable[[Sequence[Answer]], None]) -> None:
+    def __init__(
+        self,
+        times: SiteTimes,
+        loop: EventLoop,
+        *,
+        stands: Callable[[str], bool],
+        land: Callable[[Sequence[Answer]], None],
+    ) -> None:
         self._times = times
         self._loop = loop
+        self._stands = stands
         self._land = land
+        self._lost: dict[str, str] = {}  # by site, the task that it lost
         self._start = loop.now()
         self._under_way: list[tuple[float, str, Answer | None]] = []
         self._busy: set[str] = set()
         self._returns: dict[str, float] = {}  # sites that are away and wanted: when they are back
-        self.num_lost = 0
         loop.watch(self.next_due, self.arrive)
 
     def may_ask(self, site: str) -> bool:
         """Whether a site would hear of a task now; one that is away is remembered until it is back."""
         if site in self._busy:
             return False
+        if site in self._lost:
+            if self._stands(self._lost[site]):
+                return False
+            del self._lost[site]
         now = self._now()
         there = self._times.present_from(site, now)
         if there > now:
@@ -55,7 +68,8 @@ class Flights:
             assert isinstance(answer.message, Message)
             sizes = MessageSizes(task.body.message.size_bytes, answer.message.size_bytes)
             flight = self._times.flight(site, task.task_id, sizes=sizes, at_s=now)
-            self.num_lost += flight.lost
+            if flight.lost:
+                self._lost[site] = task.task_id
             self._busy.add(site)
             heapq.heappush(self._under_way, (self._start + now + flight.total_s, site, None if flight.lost else answer))
 

@@ -105,8 +105,11 @@ class RunFolder:
         """Write `run.json`, whole or not at all."""
         text = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=1, ensure_ascii=False)
         temporary = self.path / f".{RECORD}.new"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.path / RECORD)
+        try:
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(self.path / RECORD)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Delete the folder: the run never began."""
@@ -184,6 +187,13 @@ def find_run(name: str, home: Path) -> Path:
     if not found:
         raise ConfigError(f"no run {name!r} in {home}", key="run")
     raise ConfigError(f"{name!r} fits {len(found)} runs: {', '.join(p.name for p in found[:5])}", key="run")
+
+
+def what_failed(error: OSError) -> str:
+    """What the system could not do, in one line."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a whole tree: the first file
+        return str(error.args[0][0][2])
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
 
 
 def remove_run(path: Path) -> None:

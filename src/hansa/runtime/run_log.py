@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -52,18 +52,12 @@ class LogFile:
             self._handler.close()
 
 
-def keep_line(level: int, name: str, text: str, *, created: float) -> None:
-    """Log what was logged in another process.
-
-    Args:
-        level: As in `logging`.
-        name: Of the logger.
-        text: The message.
-        created: When, in seconds since 1970.
-    """
-    record = logging.LogRecord(name, level, "", 0, text, None, None)
-    record.created = created
-    logging.getLogger(name).handle(record)
+def keep_lines(lines: Iterable[tuple[int, str, str, float]]) -> None:
+    """Log what was logged in another process: level, logger, text, and seconds since 1970."""
+    for level, name, text, created in lines:
+        record = logging.LogRecord(name, level, "", 0, text, None, None)
+        record.created = created
+        logging.getLogger(name).handle(record)
 
 
 class _Handler(logging.FileHandler):

@@ -199,6 +199,12 @@ class ServerSide:
         """What the workflow waits for, where it says so."""
         return getattr(self._current.responder, "waits_for", None) if self._current is not None else None
 
+    def stands(self, task_id: str) -> bool:
+        """Whether results of this task are still waited for."""
+        find = getattr(self._current.responder, "task_of", None) if self._current is not None else None
+        task = find(task_id) if find is not None else None
+        return task is not None and task.completion_status is None
+
     def candidates(self) -> list[str] | None:
         """The sites that might be given something now, by code point; None: any might."""
         foresees = getattr(self._current.responder, "candidates", None) if self._current is not None else None

@@ -20,7 +20,7 @@ from hansa.runtime.options import Setting, SimulatorOptions
 from hansa.runtime.participants import SERVER
 from hansa.runtime.progress import Progress
 from hansa.runtime.run import Run, RunStatus, Timings
-from hansa.runtime.run_folder import RunFolder, runs_home
+from hansa.runtime.run_folder import RunFolder, runs_home, what_failed
 from hansa.runtime.run_log import LogFile
 from hansa.runtime.seeding import server_randomness_untouched
 from hansa.runtime.stage import Stage
@@ -94,7 +94,7 @@ def simulate(
             cleanup.close()
             folder.discard()
             if isinstance(error, OSError):
-                raise ConfigError(f"cannot set up the run: {_what_failed(error)}", file=str(folder.path)) from error
+                raise ConfigError(f"cannot set up the run: {what_failed(error)}", file=str(folder.path)) from error
             raise
         log.flush_later(stage.writer.write_later)
         if abort_signal is not None:
@@ -102,13 +102,9 @@ def simulate(
         try:
             return _play(stage, progress=progress, began=began)
         except OSError as error:  # what user code raises is fenced off, so this is the record
-            failed = RunError(f"cannot keep the run: {_what_failed(error)}")
+            failed = RunError(f"cannot keep the run: {what_failed(error)}")
             failed.folder = str(folder.path)
             raise failed from error
-
-
-def _what_failed(error: OSError) -> str:
-    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
 
 
 @contextmanager

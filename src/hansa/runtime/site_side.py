@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -79,6 +80,7 @@ class SiteSide:
         self._aborted_ahead: str | None = None
         self._ended = False
         self.ran_out_of_memory = False
+        self._pid = os.getpid()
         self.on_close: Callable[[], None] = lambda: None
         self.on_serve: Callable[[str], None] = lambda name: None
         self.on_resume: Callable[[FLContext], None] = lambda fl_ctx: None
@@ -293,6 +295,8 @@ class SiteSide:
         seed_everything(task_seed(self._settings.seed, str(fl_ctx.get_prop(FLContextKey.TASK_ID))))
         self.ran_out_of_memory = False
         outcome = user_code.call(executor.execute, name, task, fl_ctx, self._abort)
+        if os.getpid() != self._pid:  # the executor has forked, and this is the copy: nothing of it must be heard
+            os._exit(0)
         if isinstance(outcome, user_code.Failure):
             if self._abort.triggered:
                 return self._unless_aborted(make_reply(ReturnCode.TASK_ABORTED), name)

@@ -24,7 +24,7 @@ from hansa.errors import ConfigError, RunError
 from hansa.jobs.build import Builder
 from hansa.jobs.class_policy import ClassPolicy
 from hansa.jobs.config import Side
-from hansa.jobs.custom_code import CustomCode, check_shared
+from hansa.jobs.custom_code import CustomCode, check_names, check_shared
 from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
 from hansa.jobs.source_files import portable
@@ -193,6 +193,8 @@ class Stage:
         if self.times is not None:
             self.times.check_sites(self._names)
         cleanup.enter_context(served_for(job))
+        for app in job.apps.values():  # before it is copied: the line names the user's file
+            check_names(app)
         apps = self._site_apps()
         place = Place.of(self._workspaces, SERVER)
         job.server_app.deploy(place.app_folder, Side.SERVER)

@@ -1,7 +1,7 @@
 """A process that holds some of a run's sites: `python -m hansa.runtime.worker ADDRESS`.
 
-The main thread makes the sites and runs their tasks. A second thread listens to the server: it answers aux requests,
-passes on aborts, and ends the process, with everything that it started, when the server is gone.
+The main thread makes the sites and runs their tasks. A second one listens to the server: it passes on aborts, and ends
+the process, with everything that it started, when the server is gone. A third one answers aux requests.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from hansa.runtime.memory_link import answer, received, request_message
 from hansa.runtime.participants import RunParts, SiteEnd
 from hansa.runtime.phases import Phases
 from hansa.runtime.pulse import Pulse
+from hansa.runtime.run_folder import what_failed
 from hansa.runtime.site_factory import FoldRules, SiteApp, SiteFactory
 from hansa.runtime.worker_log import SiteLogs
 from hansa.runtime.worker_outbox import WorkerOutbox
@@ -108,6 +109,7 @@ class Worker:
         self._phases = Phases()
         self._messages = Unbundler()
         self._work: SimpleQueue[Frame] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[Head, Message]] = SimpleQueue()
         self._body: TaskBody | None = None
         self._host: SiteHost | None = None
         self._logs: SiteLogs | None = None
@@ -115,7 +117,8 @@ class Worker:
 
     def run(self) -> None:
         """Do what the server says until it says end."""
-        threading.Thread(target=self._listen, name="hansa-listener", daemon=True).start()
+        for target, name in ((self._listen, "hansa-listener"), (self._answer_all, "hansa-aux")):
+            threading.Thread(target=target, name=name, daemon=True).start()
         with ExitStack() as cleanup:
             while True:
                 head, parts = self._work.get()
@@ -154,11 +157,16 @@ class Worker:
                     case ToWorker.REPLY:
                         self._aux.replied(head["number"], self._messages.message(head["m"], parts))
                     case ToWorker.ASK:
-                        self._answer(head, self._messages.message(head["m"], parts))
+                        self._asked.put((head, self._messages.message(head["m"], parts)))
                     case _:
                         self._work.put((head, parts))
         finally:
             leave()
+
+    def _answer_all(self) -> None:
+        """On a thread of its own: a handler may ask the server in turn."""
+        while True:
+            self._answer(*self._asked.get())
 
     def _answer(self, head: Head, request: Message) -> None:
         side = self._built.find(head["site"])
@@ -184,6 +192,10 @@ class Worker:
             self._host.make_all()
         except ConfigError as error:
             self._outbox.say(FromWorker.READY, {"error": [error.message, error.file, error.key]})
+            return
+        except OSError as error:  # user code is fenced off, so this is the disk
+            reason = f"cannot make the sites: {what_failed(error)}"
+            self._outbox.say(FromWorker.READY, {"error": [reason, None, None]})
             return
         cleanup.enter_context(threadpool_limits(limits=head["threads"]))
         props = {side.name: side.outbox.public_props(side.engine.new_context()) for side in self._host.present()}
@@ -322,9 +334,11 @@ def leave() -> Never:
 
 def main() -> None:
     """Connect to the server and serve it."""
-    address, folder = sys.argv[1:]
-    pool = SlotPool(Path(folder))
-    Worker(LocalLink(connect(address), pool), pool).run()
+    address, folder, quota = sys.argv[1:]
+    pool = SlotPool(Path(folder), quota_bytes=int(quota))
+    link = LocalLink(connect(address), pool)
+    os.register_at_fork(after_in_child=link.abandon)  # else the server would not hear that this process is gone
+    Worker(link, pool).run()
 
 
 if __name__ == "__main__":

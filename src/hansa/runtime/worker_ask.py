@@ -32,7 +32,7 @@ class WorkerAsk:
     def to_site(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """Ask a site and wait for its reply."""
         worker = self._worker_of(site)
-        if self.server is None or worker.is_gone:
+        if self.server is None or not worker.is_connected:
             return make_reply(ReturnCode.COMMUNICATION_ERROR)
         if topic == ReservedTopic.ABORT_ASK:
             for number, assignment in list(worker.outstanding.items()):
@@ -46,7 +46,7 @@ class WorkerAsk:
             number = self._number
             self._waiting[number] = worker, reply
         worker.send(ToWorker.ASK, {"site": site, "number": number}, message=message)
-        came = reply.get() if not worker.is_gone else None
+        came = reply.get() if worker.is_connected else None
         return make_reply(ReturnCode.COMMUNICATION_ERROR) if came is None else received(came)
 
     def replied(self, number: int, message: Message | None) -> None:

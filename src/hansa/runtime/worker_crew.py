@@ -18,7 +18,7 @@ from hansa.runtime.memory_link import End, answer
 from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, default_props
 from hansa.runtime.phases import Phases
-from hansa.runtime.run_log import keep_line
+from hansa.runtime.run_log import keep_lines
 from hansa.runtime.task_queue import Action, Fail, Send, TaskQueue
 from hansa.runtime.user_code import Failure, Mishap, OnFailure
 from hansa.runtime.worker_ask import WorkerAsk
@@ -66,9 +66,9 @@ class WorkerCrew:
     def __init__(self, plan: WorkerPlan, told: CrewTold) -> None:
         self.ended: dict[str, str] = {}
         self._told = told
-        self._inbox: SimpleQueue[tuple[WorkerProcess, Frame | None]] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[WorkerProcess, Frame | None] | None] = SimpleQueue()  # None: look again
         self._staff = Staff(plan, self._came)
-        self._patience = Patience(self._staff, told.abort, notify=told.notify)
+        self._patience = Patience(self._staff, told.abort, notify=lambda: self._inbox.put(None))
         self.pool = self._staff.pool
         self.aux = WorkerAsk(self._staff.of)
         self._queue = None if self._staff.packing is None else TaskQueue(self._staff.packing)
@@ -88,8 +88,6 @@ class WorkerCrew:
     def may_fold(self) -> bool:
         """Whether workers may fold results: not where a task may have to be tried again."""
         return self._queue is None
-
-    # -- beginning and end -------------------------------------------------------------------------------------
 
     def launch(self) -> None:
         """Start all processes; they come up while the caller goes on."""
@@ -152,7 +150,8 @@ class WorkerCrew:
     def attend(self) -> None:
         """See `Crew`."""
         while not self._inbox.empty():
-            for _ in self._handle(*self._inbox.get()):
+            came = self._inbox.get()
+            for _ in self._handle(*came) if came is not None else ():
                 pass
 
     def deliveries(self) -> Iterator[Delivery]:
@@ -164,14 +163,12 @@ class WorkerCrew:
         if self._queue is not None:
             yield from self._do(self._queue.begin())
         while any(worker.outstanding for worker in self._staff.workers):
-            try:
-                worker, frame = self._inbox.get(timeout=self._patience.left())
-            except Empty:
-                self._patience.enforce()
-                continue
-            yield from self._handle(worker, frame)
-            del frame  # its arrays: their memory may be used again
-            worker.release()
+            came = self._next()
+            if came is not None:
+                yield from self._handle(*came)
+                worker = came[0]
+                del came  # its arrays: their memory may be used again
+                worker.release()
         self._done.clear()
         self._tries.clear()
         for worker in self._staff.workers:
@@ -207,6 +204,14 @@ class WorkerCrew:
         head["body"] = said
         worker.send(ToWorker.TASKS, head, message=body.message)
 
+    def _next(self) -> tuple[WorkerProcess, Frame | None] | None:
+        """What came in; None where there was only reason to look again."""
+        try:
+            return self._inbox.get(timeout=self._patience.left())
+        except Empty:
+            self._patience.enforce()
+            return None
+
     # -- what comes in -----------------------------------------------------------------------------------------
 
     def _handle(self, worker: WorkerProcess, frame: Frame | None) -> Iterator[Delivery]:
@@ -226,12 +231,10 @@ class WorkerCrew:
                 failure = Failure(RuntimeError(head["cause"]), head["cause"], head["detail"])
                 self._told.on_failure(Mishap(head["site"], head["where"]), failure)
             case FromWorker.LOG:
-                for level, name, text, created in head["lines"]:
-                    keep_line(level, name, text, created=created)
+                keep_lines(head["lines"])
             case FromWorker.READY:
                 if head["error"] is not None:
-                    reason, file, key = head["error"]
-                    raise ConfigError(reason, file=file, key=key)
+                    raise ConfigError(head["error"][0], file=head["error"][1], key=head["error"][2])
                 self._props |= decode(worker.messages.message(head["m"], parts), arrays="own")
             case FromWorker.ENDED:
                 for site, counts in head["sent"].items():
@@ -285,8 +288,6 @@ class WorkerCrew:
                 case Fail(assignment, cause):
                     yield self._failed(assignment, cause)
 
-    # -- trouble -----------------------------------------------------------------------------------------------
-
     def _lost(self, worker: WorkerProcess) -> Iterator[Delivery]:
         """A process is gone: what it had under way goes to another one in its place."""
         self.aux.gone(worker)
@@ -319,8 +320,8 @@ class WorkerCrew:
             self._send_tasks(fresh, tasks, close=True)
 
     def _failed(self, assignment: Assignment, cause: str) -> Delivery:
-        task = f"task {assignment.body.name}"
-        self._told.on_failure(Mishap(assignment.site, task), Failure(RunError(cause), cause, ""))
+        failure = Failure(RunError(cause), cause, "")
+        self._told.on_failure(Mishap(assignment.site, f"task {assignment.body.name}"), failure)
         return Delivery((Answer(assignment, failed_reply(assignment, ReturnCode.EXECUTION_EXCEPTION, cause)),))
 
     def _came(self, worker: WorkerProcess, frame: Frame | None) -> None:
@@ -339,15 +340,14 @@ class WorkerCrew:
         """Until each of the workers has said that word, or is gone."""
         missing = {worker.number for worker in workers}
         while missing:
-            try:
-                worker, frame = self._inbox.get(timeout=self._patience.left())
-            except Empty:
-                self._patience.enforce()
+            came = self._next()
+            if came is None or came[0] not in workers:
                 continue
-            if worker not in workers:
-                continue
+            worker, frame = came
             if frame is None and (word is FromWorker.ENDED or self._told.abort.triggered):
                 missing.discard(worker.number)
+                if not self._told.abort.triggered:
+                    self._told.on_failure(*worker.mishap("END_RUN"))
                 continue
             for _ in self._handle(worker, frame):
                 pass

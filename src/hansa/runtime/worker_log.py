@@ -97,7 +97,12 @@ class _Handler(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._logs.keep(record, self.format(record))
+        try:
+            line = self.format(record)
+        except (TypeError, ValueError, KeyError):  # arguments that do not fit the message
+            self.handleError(record)
+        else:
+            self._logs.keep(record, line)
 
 
 class _Printed(io.TextIOBase):
@@ -107,6 +112,11 @@ class _Printed(io.TextIOBase):
         super().__init__()
         self._logs = logs
         self._otherwise = otherwise
+
+    encoding = "utf-8"
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, text: str) -> int:
         if not self._logs.write(text):

@@ -19,6 +19,7 @@ import numpy as np
 from hansa.errors import RunError
 from hansa.runtime.assignments import Assignment, TaskBody
 from hansa.runtime.pulse import SIZE_BYTES, Pulse
+from hansa.runtime.user_code import Failure, Mishap
 from hansa.runtime.worker_words import ToWorker
 from hansa.tensors import Array
 from hansa.wire.bundle import Bundle, Unbundler
@@ -79,7 +80,7 @@ class WorkerProcess:
         self._folder = folder
         self._known: set[str] = set()
         self._process: subprocess.Popen[bytes]
-        self._link: LocalLink
+        self._link: LocalLink | None = None
         self.pulse = Pulse(np.zeros(SIZE_BYTES, np.uint8))
 
     @property
@@ -87,8 +88,13 @@ class WorkerProcess:
         """What the process itself prints."""
         return self._folder / "workers" / f"worker-{self.number}.txt"
 
-    def launch(self, address: str, environment: Mapping[str, str]) -> None:
+    def launch(self, address: str, environment: Mapping[str, str], *, memory_bytes: int) -> None:
         """Start the process.
+
+        Args:
+            address: Where it connects to.
+            environment: What its environment has besides.
+            memory_bytes: How much its memory files may take.
 
         Raises:
             RunError: The system cannot.
@@ -100,7 +106,7 @@ class WorkerProcess:
         try:
             with self.log_file.open("ab") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "hansa.runtime.worker", address, str(self._folder)],
+                    [sys.executable, "-P", "-m", "hansa.runtime.worker", address, str(self._folder), str(memory_bytes)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -121,14 +127,20 @@ class WorkerProcess:
 
     def connect(self, sock: socket.socket, pool: SlotPool, *, on_frame: OnFrame) -> None:
         """The process has connected back."""
-        self._link = LocalLink(sock, pool)
-        self._pulse_memory = pool.allocate(SIZE_BYTES)
+        try:
+            self._pulse_memory = pool.allocate(SIZE_BYTES)
+        except RunError:
+            sock.close()
+            raise
         self._pulse_memory[:] = 0
         self.pulse = Pulse(self._pulse_memory)
-        self._reader = threading.Thread(
-            target=self._read, args=(on_frame,), name=f"hansa-worker-{self.number}", daemon=True
-        )
-        self._reader.start()
+        self._link = LocalLink(sock, pool)
+        self._threads = [
+            threading.Thread(target=target, args=args, name=f"hansa-worker-{self.number}", daemon=True)
+            for target, args in ((self._read, (self._link, on_frame)), (self._watch, (sock,)))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def send(
         self, word: ToWorker, head: Mapping[str, Any], *, message: Message | None = None, array: Array | None = None
@@ -138,6 +150,8 @@ class WorkerProcess:
         reference = None if message is None else bundle.add(message)
         if array is not None:
             bundle.add_array(array)
+        if self._link is None:  # on its way up
+            return
         with suppress(ConnectionError):
             self._link.send({"k": word.value, "m": reference, **head}, bundle.parts())
 
@@ -147,7 +161,8 @@ class WorkerProcess:
 
     def release(self) -> None:
         """Tell it which memory is free again."""
-        self._link.flush_releases()
+        if self._link is not None:
+            self._link.flush_releases()
 
     def kill(self, because: str | None = None) -> None:
         """End the process and all that it started."""
@@ -171,10 +186,10 @@ class WorkerProcess:
                 self.wait(timeout_s)
             self.kill()
             self._process.wait()
-        if hasattr(self, "_link"):  # only now: it gives memory free that the process could write to
+        if self._link is not None:  # only now: it gives memory free that the process could write to
             self._link.close()
-            if self._reader is not threading.current_thread():
-                self._reader.join()
+            for thread in self._threads:
+                thread.join()
 
     def how_it_ended(self) -> str:
         """Why the process is gone, in a few words."""
@@ -187,9 +202,28 @@ class WorkerProcess:
         said = f": {lines[-1]}" if code and lines else ""
         return f"ended with exit code {code}{said}"
 
-    def _read(self, on_frame: OnFrame) -> None:
+    @property
+    def is_connected(self) -> bool:
+        """Whether it hears what it is told."""
+        return self._link is not None and not self.is_gone
+
+    def mishap(self, where: str) -> tuple[Mishap, Failure]:
+        """That the process is gone, as a problem of its sites."""
+        cause = f"its process {self.how_it_ended()}"
+        sites = " to ".join(dict.fromkeys((self.names[0], self.names[-1])))
+        return Mishap(sites, where), Failure(RunError(cause), cause, "")
+
+    def _watch(self, sock: socket.socket) -> None:
+        """End the connection of a process that has ended; a copy of it that user code forked would hold it open."""
+        with suppress(ChildProcessError):  # somebody was faster
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)  # not reaped: its number stays taken
+            self.kill()
+        with suppress(OSError):  # closed
+            sock.shutdown(socket.SHUT_RD)  # what it has sent is still read
+
+    def _read(self, link: LocalLink, on_frame: OnFrame) -> None:
         try:
-            while (frame := self._link.receive()) is not None:
+            while (frame := link.receive()) is not None:
                 on_frame(self, frame)
         finally:
             self.is_gone = True

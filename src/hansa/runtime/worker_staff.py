@@ -131,12 +131,13 @@ class Staff:
         for worker in self.workers:
             worker.close(timeout_s)
         self.workers.clear()
+        self.pool.close()
 
     def _launch(self, worker: WorkerProcess) -> None:
         environment = dict.fromkeys(_THREADS, str(self._plan.setting.threads))
         if self.packing is not None:
             environment |= self.packing.environment(worker.number)
-        worker.launch(self._listener.address, environment)
+        worker.launch(self._listener.address, environment, memory_bytes=self._plan.setting.options.memory_bytes)
 
 
 def _packing(setting: Setting, num_workers: int) -> Packing | None:

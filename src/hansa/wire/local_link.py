@@ -227,6 +227,11 @@ class LocalLink:
             self._is_over = True
         return None
 
+    def abandon(self) -> None:
+        """Let go of the connection in a process that was forked and has no part in it; the other one keeps it."""
+        self._is_closed = self._is_over = True
+        self._sock.close()
+
     def close(self) -> None:
         """End the connection; who waits in `receive` gets None, at both ends. Received arrays stay valid."""
         self._shut_down()  # first, since it wakes those who hold the locks

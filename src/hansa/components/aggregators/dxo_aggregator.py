@@ -131,11 +131,12 @@ class DXOAggregator(FLComponent):
         self._check_form(dxo, contribution_round, fl_ctx)
         if self.aggregation_helper.has(site):
             raise RuleError(f"a second contribution to round {contribution_round}")
-        if self.aggregation_helper.is_absent(site):
-            raise RuleError(f"the site was given up in round {contribution_round}")
         steps, weight = self._weigh(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND), site, fl_ctx)
         data = self.aggregation_helper.included(dxo.data)
         reading = self.aggregation_helper.rule.read(data, self.expected(fl_ctx), weight=weight)
+        # Last: what was refused near its site is marked as absent before it comes here, and has a reason of its own.
+        if self.aggregation_helper.is_absent(site):
+            raise RuleError(f"the site was given up in round {contribution_round}")
         return Contribution(site, contribution_round, reading, weight, steps)
 
     def examine_folded(

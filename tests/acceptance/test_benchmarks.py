@@ -1,0 +1,48 @@
+"""The benchmarks run; what they measure is for people to read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from source_code import ROOT
+
+
+def figures(name: str) -> list[dict[str, Any]]:
+    script = ROOT / "benchmarks" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--quick", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_a_round_of_few_sites_is_measured_in_process_and_with_workers() -> None:
+    found = figures("bench_round")
+    assert [figure["goal_ms"] for figure in found] == [2.0, 3.0]
+    assert all(figure["ms"] > figure["bare_ms"] > 0 for figure in found)
+    assert all(figure["phases_ms"] for figure in found)
+
+
+@pytest.mark.slow
+def test_many_sites_are_measured_beside_a_bare_loop() -> None:
+    found = figures("bench_many_sites")
+    assert [figure["goal_ms"] for figure in found[:3]] == [0.18, 0.18, 0.6]
+    assert all(figure["ms_per_site"] > 0 and figure["bare_ms"] > 0 for figure in found[:3])
+    assert all(len(figure["all_ms"]) == 2 for figure in found[:3])  # the first round, and one more
+    assert [figure["goal"] for figure in found[3:]] == [2048, 2048]
+
+
+@pytest.mark.slow
+def test_a_large_model_is_measured_in_time_and_memory() -> None:
+    found = figures("bench_large_model")
+    assert [figure["goal"] for figure in found] == [1.8, 1.6, 2.4, None]
+    assert all(figure["ratio"] > 0 for figure in found)
+    # Three interpreters and a model of 4 MB take more than one interpreter and three such arrays.
+    assert all(figure["bytes"] > figure["bare_bytes"] > 20_000_000 for figure in found[1:])
