@@ -67,7 +67,7 @@ def workers_of(folder: Path) -> dict[int, str]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:  # gone meanwhile
             continue
-        if b"hansa.runtime.worker" in words and words[-2].startswith(os.fsencode(folder)):
+        if b"hansa.runtime.worker" in words and any(word.startswith(os.fsencode(folder)) for word in words):
             found[int(entry.name)] = words[-3].decode()
     return found
 

@@ -135,6 +135,8 @@ class Worker:
                     case ToWorker.END:
                         self._end()
                         return
+                del head, parts  # the memory that the task lay in is wanted for the next one
+                self._link.flush_releases()
 
     @property
     def _built(self) -> SiteHost:
@@ -160,6 +162,7 @@ class Worker:
                         self._asked.put((head, self._messages.message(head["m"], parts)))
                     case _:
                         self._work.put((head, parts))
+                del frame, head, parts
         finally:
             leave()
 
@@ -248,7 +251,6 @@ class Worker:
         self._body = None  # the memory it lies in is wanted for the next one
         self._built.forget_task()
         self._outbox.flush()
-        self._link.flush_releases()
 
     def _assignments(self, head: Head, parts: list[Array]) -> Iterator[Assignment]:
         """The tasks of one batch, as they come in."""

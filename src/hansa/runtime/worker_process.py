@@ -225,6 +225,7 @@ class WorkerProcess:
         try:
             while (frame := link.receive()) is not None:
                 on_frame(self, frame)
+                del frame  # its arrays: their memory may be used again while nothing comes
         finally:
             self.is_gone = True
             on_frame(self, None)
