@@ -73,7 +73,7 @@ def good_job(folder: Path, troubles: Mapping[str, str]) -> Spoiled:
             {
                 "id": "aggregator",
                 "name": "InTimeAccumulateWeightedAggregator",
-                "args": {"expected_data_kind": "WEIGHTS"},
+                "args": {"expected_data_kind": "WEIGHTS", "names": "exact"},
             },
         ],
         "workflows": [

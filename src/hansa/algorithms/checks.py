@@ -69,12 +69,17 @@ class Reference:
             self.specs.setdefault(entry.name, Spec(entry.shape, entry.dtype, owner))
         self._learned = layout
 
-    def check_layout(self, layout: Layout) -> None:
+    def check_layout(self, layout: Layout, *, names: Names = "any") -> None:
         """Refuse sums that were formed elsewhere of tensors unlike what is expected here.
 
+        Args:
+            layout: How the sums lie.
+            names: As for `check_values`.
+
         Raises:
-            RuleError: A tensor has another shape, or another class of numbers.
+            RuleError: A tensor has another shape, or another class of numbers, or a name breaks the rule.
         """
+        _check_names(layout.index, self, names)
         for entry in layout.entries:
             spec = self.specs.get(entry.name)
             if spec is None:
@@ -132,7 +137,7 @@ def check_values(
         values: By name; see `as_value`.
         reference: What is expected; None: nothing but finite numbers.
         weight: What the values will be multiplied by, > 0; the products must leave room for a sum.
-        names: `subset`: no name that the reference lacks; `exact`: no name missing, either.
+        names: `subset`: at least one name, and none that the reference lacks; `exact`: none missing, either.
 
     Returns:
         The same names; arrays of the given dtype, or of the reference's where the class had to be changed.
@@ -140,8 +145,8 @@ def check_values(
     Raises:
         RuleError: Something is not as expected; the text names the tensor and the place of the first bad value.
     """
-    if reference is not None and names != "any":
-        _check_names(values, reference, exact=names == "exact")
+    if reference is not None:
+        _check_names(values, reference, names)
     specs = reference.specs if reference is not None else {}
     checked: dict[str, Value] = {}
     for name, given in values.items():
@@ -208,14 +213,18 @@ def _look_closely(name: str, array: Array, piece: Array, start: int, weight: flo
     raise RuleError(f"tensor '{name}' has {'NaN' if np.isnan(found) else 'Inf'}{place}")
 
 
-def _check_names(values: Mapping[str, object], reference: Reference, *, exact: bool) -> None:
+def _check_names(values: Mapping[str, object], reference: Reference, names: Names) -> None:
+    if names == "any":
+        return
     for name in values:
         if name not in reference.specs:
             raise RuleError(f"tensor '{name}' is not expected")
-    if exact:
+    if names == "exact":
         for name, spec in reference.specs.items():
             if name not in values:
                 raise RuleError(f"tensor '{name}' is missing, {spec.owner} has it")
+    elif not values:
+        raise RuleError("it has no tensor that is expected")
 
 
 def _conform(name: str, value: Value, spec: Spec) -> Value:

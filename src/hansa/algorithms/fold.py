@@ -13,8 +13,9 @@ T = TypeVar("T")
 MAX_BLOCKS = 64
 """Up to so many targets each is a block of its own; more are gathered into at most so many blocks."""
 
-ENOUGH = 256
-"""A node over so many targets is passed on by whoever holds it, although it could climb further."""
+ENOUGH = 32
+"""A node over so many targets is passed on by whoever holds it, although it could climb further: who takes it is not
+idle until all are done, and there are at most 64 nodes anyhow."""
 
 Span = tuple[int, int]
 """A node of the tree: the blocks `start` to `stop`, `stop` excluded."""

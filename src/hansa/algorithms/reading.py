@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from hansa.algorithms.arrays import Array, DType
-from hansa.algorithms.checks import Reference, are_tame, check_finite, check_values
+from hansa.algorithms.checks import Names, Reference, are_tame, check_finite, check_values
 from hansa.algorithms.layout import Entry, Layout, Memory
 from hansa.errors import RuleError
 
@@ -77,13 +77,16 @@ class Reader:
         self.num_close_looks = 0
         """How many contributions were looked at tensor by tensor."""
 
-    def read(self, values: Mapping[str, object], reference: Reference, *, weight: float) -> Reading:
+    def read(
+        self, values: Mapping[str, object], reference: Reference, *, weight: float, names: Names = "any"
+    ) -> Reading:
         """One contribution, checked.
 
         Args:
             values: Variables by name; see `hansa.algorithms.arrays.as_value`.
             reference: What is expected of them; it may learn, but not forget, from one call to the next.
             weight: What they will be multiplied by.
+            names: As for `check_values`; the same for all contributions with one reference.
 
         Raises:
             RuleError: Something is not as expected.
@@ -91,7 +94,7 @@ class Reader:
         form = self._form
         arrays = form.arrays_of(values) if form is not None and form.reference is reference else None
         if form is None or arrays is None:
-            return self._read_closely(values, reference, weight=weight)
+            return self._read_closely(values, reference, weight=weight, names=names)
         if not form.is_gathered:
             _check_each(form.names, arrays, weight)
             return Reading(form.layout, arrays, None)
@@ -107,9 +110,11 @@ class Reader:
                 raise
         return Reading(form.layout, [], regions)
 
-    def _read_closely(self, values: Mapping[str, object], reference: Reference, *, weight: float) -> Reading:
+    def _read_closely(
+        self, values: Mapping[str, object], reference: Reference, *, weight: float, names: Names
+    ) -> Reading:
         self.num_close_looks += 1
-        checked = check_values(values, reference, weight=weight)
+        checked = check_values(values, reference, weight=weight, names=names)
         layout = self._memory.layout_of(
             tuple(
                 [Entry(name, value.array.shape, value.array.dtype, value.is_scalar) for name, value in checked.items()]

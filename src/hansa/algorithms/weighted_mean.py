@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hansa.algorithms.arrays import Array, DType, as_value, flat_pieces
-from hansa.algorithms.checks import Reference, check_weight
+from hansa.algorithms.checks import Names, Reference, check_weight
 from hansa.algorithms.fold import Fold
 from hansa.algorithms.layout import Allocate, Entry, Layout, Memory, entries_from, joined
 from hansa.algorithms.reading import Reader, Reading
@@ -74,9 +74,11 @@ class WeightedMean:
         self._memory.clear()
         self._memory.allocate = allocate
 
-    def read(self, values: Mapping[str, object], reference: Reference, *, weight: float) -> Reading:
+    def read(
+        self, values: Mapping[str, object], reference: Reference, *, weight: float, names: Names = "any"
+    ) -> Reading:
         """A contribution, checked; see `Reader.read`."""
-        return self._reader.read(values, reference, weight=weight)
+        return self._reader.read(values, reference, weight=weight, names=names)
 
     def weighted(self, reading: Reading, weight: float, *, divisor: float | None = None) -> Term:
         """The term of a contribution that was read; it may refer to its arrays until `own` or `combine`.

@@ -21,6 +21,7 @@ from hansa.jobs.place import Place, suggestion
 from hansa.jobs.source_files import LocalClasses
 
 _ANALYTICS = "analytix_log_stats"
+_NAMES = ("any", "subset", "exact")
 _KINDS = {"full": "WEIGHTS", "diff": "WEIGHT_DIFF"}
 _LEARNER_EXECUTOR = "hansa.components.executors.learner_executor.LearnerExecutor"
 _CARRIED = frozenset(tensors.CARRIERS.values())
@@ -48,6 +49,10 @@ class FedAvgOptions(TypedDict, total=False):
     `{"tag": "icu"}`; see `hansa.apis.sampling.Sampling`. All of them unless given."""
     result_filters: Sequence[Component]
     """What a site's result goes through before it leaves the site, in this order."""
+    names: Literal["any", "subset", "exact"]
+    """Which tensors a result may have, else it is refused: those of the model and no others (`exact`), some of them
+    (`subset`), or whatever a site sends (`any`), where each tensor is averaged over the sites that sent it. `exact`, or
+    `subset` if there are `result_filters`, which may leave tensors out."""
 
 
 def fed_avg(
@@ -130,6 +135,7 @@ def _server(names: _Parts, rounds: int, min_sites: int | None, options: FedAvgOp
             "hansa.components.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
             id="aggregator",
             expected_data_kind=_KINDS[options.get("params_type", "full")],
+            names=options.get("names", "subset" if options.get("result_filters") else "exact"),
         ),
         Component(
             "hansa.components.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
@@ -237,6 +243,8 @@ def _check_options(options: FedAvgOptions) -> None:
         raise ConfigError(f"must be a number above 0, not {silent_s!r}", key="silent_s")
     if options.get("params_type", "full") not in _KINDS:
         raise ConfigError(f"must be 'full' or 'diff', not {options['params_type']!r}", key="params_type")
+    if options.get("names", "any") not in _NAMES:
+        raise ConfigError(f"must be 'any', 'subset' or 'exact', not {options['names']!r}", key="names")
     Sampling.from_config(options.get("sampling"), key="sampling")
     name: object = options.get("name", "fed_avg")
     if not isinstance(name, str) or not name:

@@ -88,6 +88,11 @@ class Crew(Protocol):
         """Sites whose part of the run is over, and why."""
         ...
 
+    @property
+    def shares_randomness(self) -> bool:
+        """Whether sites draw from the random generators of this process."""
+        ...
+
     def props(self, site: str) -> dict[str, Any]:  # Any: properties hold any value
         """A site's public properties, values of their own."""
         ...

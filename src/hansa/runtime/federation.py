@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from hansa.apis.client import Client
@@ -116,7 +116,7 @@ class Federation:
         if batch:
             # A task that stands for ever keeps the sites busy for ever: its time is up only if time passes meanwhile.
             for_ever = all(is_repeated(assignment.task_id) for assignment in batch)
-            with self._loop.held(), server_randomness_untouched(), self._loop.flowing() if for_ever else nullcontext():
+            with self._loop.held(), self._own_randomness(), self._loop.flowing() if for_ever else nullcontext():
                 self._collect()
             if for_ever:
                 self._loop.run_due()
@@ -143,6 +143,12 @@ class Federation:
                     batch.append(assignment)
         return batch
 
+    def _own_randomness(self) -> AbstractContextManager[None]:
+        """The workflow's generators stay as they are, whatever sites and callbacks draw meanwhile."""
+        if self._crew.shares_randomness or self._server.draws:
+            return server_randomness_untouched()
+        return nullcontext()
+
     def _collect(self) -> None:
         """Take everything that comes of what was handed out."""
         clients = self._clients()
@@ -157,7 +163,7 @@ class Federation:
     def _land(self, answers: Sequence[Answer]) -> None:
         """Answers arrive that were under way on the virtual clock."""
         clients = self._clients()
-        with self._loop.held(), server_randomness_untouched(), self._phases.of("submit"):
+        with self._loop.held(), self._own_randomness(), self._phases.of("submit"):
             self._take(Delivery([each for each in answers if each.assignment.site in clients]), clients)
 
     def _take(self, delivery: Delivery, clients: Mapping[str, Client]) -> None:

@@ -303,47 +303,77 @@ class _Packer:
         self.folded = False
 
     def __call__(self, result: Shareable) -> Message | dict[str, Any]:
-        outbox = self._side.outbox
-        if self._fold is not None and not self._fold.source.needs_whole(self._side.name):
-            light = _without_tensors(result)
-            if light is not None:
-                message = light if is_plain(light) else Encoder().encode(light)
-                if self._fold.source.add(self._side.name, result) is None:
-                    self.folded = True
-                    return outbox.count(message) if isinstance(message, Message) else outbox.count_plain(message)
+        outbox, fold, name = self._side.outbox, self._fold, self._side.name
+        if fold is not None and not fold.source.needs_whole(name) and _has_weights(result):
+            light = copy_plain(result, without=_CONTENT)
+            message = Encoder().encode(_without_tensors(result)) if light is None else None
+            if fold.source.add(name, result) is None:
+                self.folded = True
+                if light is None:
+                    assert message is not None
+                    return outbox.count(message)
+                outbox.sent.messages += 1
+                return light
         return outbox.pack(result, Encoder(sink=AllocatingSink(self._allocate)))
 
 
-def _without_tensors(result: Shareable) -> dict[str, Any] | None:
-    """A result whose DXO has lost its data, in dicts of its own; None where there is none to lose."""
-    if result.get_return_code() not in (None, ReturnCode.OK):
-        return None
-    try:
-        dxo = from_shareable(result)
-    except ValueError:
-        return None
+_CONTENT = ("DXO", "data")
+"""Where a result has its tensors."""
+
+
+def _has_weights(result: Shareable) -> bool:
+    """Whether a result is well and has a DXO."""
+    content = result.get("DXO")
+    return (
+        type(content) is dict
+        and content.keys() == {"kind", "data", "meta"}
+        and result.get_header(ReservedHeaderKey.CONTENT_TYPE) == "DXO"
+        and result.get_return_code() in (None, ReturnCode.OK)
+    )
+
+
+def _without_tensors(result: Shareable) -> Shareable:
+    """A result whose DXO has lost its data, for what JSON alone cannot carry."""
+    dxo = from_shareable(result)
     light = Shareable()
     light.update(result)
     return DXO(dxo.data_kind, {}, dxo.meta).update_shareable(light)
 
 
-_PLAIN = frozenset((str, int, bool, type(None)))
+def copy_plain(value: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any] | None:  # Any: JSON
+    """A copy of nested dicts, if it would come back from JSON as it is (but for the class of the outermost).
 
+    Args:
+        value: What is copied.
+        without: The path of a dict that is left empty.
 
-def is_plain(value: object) -> bool:
-    """Whether a value comes back from JSON as it is, but for the class of the outermost dict."""
-    if not isinstance(value, dict):
-        return False
+    Returns:
+        None if there is anything else than dicts with keys of str, texts of ASCII, integers, finite floats, booleans
+        and None.
+    """
+    copied: dict[str, Any] = {}
     for key, item in value.items():
+        if type(key) is not str:
+            return None
         kind = type(item)
-        if type(key) is not str or not (
+        if kind is dict:
+            if without and without[0] == key:
+                copied[key] = {} if len(without) == 1 else copy_plain(item, without[1:])
+            else:
+                copied[key] = copy_plain(item)
+            if copied[key] is None:
+                return None
+        elif (
             (kind is str and item.isascii())
+            or kind is int
+            or item is None
+            or kind is bool
             or (kind is float and isfinite(item))
-            or (kind in _PLAIN and kind is not str)
-            or (kind is dict and is_plain(item))
         ):
-            return False
-    return True
+            copied[key] = item
+        else:
+            return None
+    return copied
 
 
 class _RoundFold:

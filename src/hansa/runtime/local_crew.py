@@ -18,6 +18,8 @@ class LocalCrew:
         host: Has the sites.
     """
 
+    shares_randomness = True
+
     def __init__(self, host: SiteHost) -> None:
         self._host = host
         self._batch: list[Assignment] = []

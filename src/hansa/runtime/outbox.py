@@ -70,11 +70,6 @@ class Outbox:
             self.sent.bytes += blob.size_bytes
         return message
 
-    def count_plain(self, message: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
-        """Note that a message of nothing but JSON leaves, whose size nobody knows yet; returns a copy of its own."""
-        self.sent.messages += 1
-        return copy_plain(message)
-
     def public_props(self, fl_ctx: FLContext) -> dict[str, Any]:
         """The public properties of a context that can travel, as values of their own.
 
@@ -95,8 +90,3 @@ class Outbox:
         if key not in self._left_out:
             self._left_out.add(key)
             _logger.warning("%s: public property %r stays here: %s", self.owner, key, error.reason)
-
-
-def copy_plain(value: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
-    """Dicts of one's own, with the same plain values."""
-    return {key: copy_plain(item) if isinstance(item, dict) else item for key, item in value.items()}

@@ -100,7 +100,7 @@ class ServerSide:
         self._current: _Workflow | None = None
         self._standing = StandingTasks(settings.allocate)
         self._gate = FoldGate(app, settings.on_failure, may_fold=settings.may_fold)
-        self._draws_here = any(not is_ours(part) for part in (*app.handlers, *app.components.values()))
+        self.draws = any(not is_ours(part) for part in (*app.handlers, *app.components.values()))
         self._logger = logging.getLogger("hansa.server")
         engine.on_commit = self._commit
         engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
@@ -316,7 +316,7 @@ class ServerSide:
             self._logger.warning("server: a result of %s for workflow %s is dropped", client.name, cookie)
             return
         set_folded(result, folded)
-        if self._draws_here:  # what callbacks draw must not depend on what a site in this process has drawn
+        if self.draws:  # what callbacks draw must not depend on what a site in this process has drawn
             seed_everything(task_seed(self._settings.seed, f"{result.get_header(ReservedHeaderKey.TASK_ID)}/server"))
         with self.engine.new_context() as fl_ctx:
             self._set_peer(fl_ctx, result.get_peer_props() or {})

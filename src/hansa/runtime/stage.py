@@ -28,6 +28,7 @@ from hansa.jobs.custom_code import CustomCode, check_names, check_shared
 from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
 from hansa.jobs.source_files import portable
+from hansa.jobs.workflow_check import check_workflows
 from hansa.runtime import user_code
 from hansa.runtime.engines import Services
 from hansa.runtime.event_loop import EventLoop
@@ -294,6 +295,7 @@ class Stage:
         seed_everything(task_seed(setting.seed, f"build/{SERVER}"))
         app = self._job.server_app
         config = app.config(Side.SERVER, num_sites=len(self._names))
+        check_workflows(config, app.config_file(Side.SERVER), num_sites=len(self._names))
         wanted = [workflow.get("args", {}).get("num_rounds") for workflow in config["workflows"]]
         self.num_rounds = sum(n for n in wanted if isinstance(n, int)) or None
         self.server, _ = make_server(

@@ -63,6 +63,8 @@ class WorkerCrew:
         told: Who is told what.
     """
 
+    shares_randomness = False
+
     def __init__(self, plan: WorkerPlan, told: CrewTold) -> None:
         self.ended: dict[str, str] = {}
         self._told = told

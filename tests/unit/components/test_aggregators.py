@@ -145,6 +145,41 @@ def test_names_may_be_missing_or_extra_and_excluded_ones_go() -> None:
     assert {name: value.tolist() for name, value in data.items()} == {"w": [0.5], "new": [7.0]}
 
 
+W, B = np.ones(2, np.float32), np.ones(1)
+NAMES: list[tuple[str, dict[str, Any], str | None]] = [
+    ("any", {}, None),
+    ("any", {"w": W, "new": B}, None),
+    ("subset", {"w": W}, None),
+    ("subset", {"w": W, "new": B}, "tensor 'new' is not expected"),
+    ("subset", {}, "it has no tensor that is expected"),
+    ("exact", {"b": B, "w": W, "fc.bias": B}, None),  # what is excluded does not matter, nor does the order
+    ("exact", {"w": W}, "tensor 'b' is missing, the model has it"),
+    ("exact", {"w": W, "b": B, "new": B}, "tensor 'new' is not expected"),
+    ("exact", {}, "tensor 'w' is missing, the model has it"),
+]
+
+
+@pytest.mark.parametrize(("names", "data", "reason"), NAMES)
+def test_names_as_a_job_wants_them(names: Any, data: dict[str, Any], reason: str | None) -> None:
+    model = {"w": W, "b": B, "fc.bias": B}
+    for cls in BOTH:
+        aggregator, fl_ctx = cls(exclude_vars="bias", names=names), context(model=model)
+        assert aggregator.accept(result("a", {"w": W, "b": B}, 1), fl_ctx)  # from here on there is a fast path
+        assert aggregator.accept(result("b", data, 1), fl_ctx) == (reason is None)
+        assert fl_ctx.get_prop(RoundKey.REFUSAL) == reason
+        aggregator.aggregate(fl_ctx)
+        assert aggregator.accept(result("b", data, 1), fl_ctx) == (reason is None)  # nothing came before it
+
+
+def test_without_a_model_names_are_free() -> None:
+    aggregator, fl_ctx = InTimeAccumulateWeightedAggregator(names="exact"), context()
+    assert aggregator.accept(result("a", {"w": W}, 1), fl_ctx)
+    assert aggregator.accept(result("b", {"b": B}, 1), fl_ctx)
+    aggregator.aggregate(fl_ctx)
+    fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, make_model_learnable({"w": W}, {}))
+    assert not aggregator.accept(result("b", {"b": B}, 1), fl_ctx)  # the next round has one
+
+
 MODEL = {"fc1.weight": np.zeros((4, 8), np.float32), "n": np.array(3)}
 GOOD = {"fc1.weight": np.ones((4, 8), np.float32)}
 
@@ -342,6 +377,7 @@ def test_a_collection_counts_whole_or_not_at_all(cls: type[MeanAggregator], bad:
         {"aggregation_weights": {"site": "heavy"}},
         {"max_weight": 0},
         {"max_weight": 1e13},
+        {"names": "all"},
     ],
 )
 def test_wrong_arguments(cls: type[MeanAggregator], arguments: dict[str, Any]) -> None:
@@ -351,7 +387,7 @@ def test_wrong_arguments(cls: type[MeanAggregator], arguments: dict[str, Any]) -
 
 @pytest.mark.parametrize("cls", BOTH)
 def test_the_rule_builds_the_same_again(cls: type[MeanAggregator]) -> None:
-    rule = cls("bias", {"a": 2.0}, DataKind.WEIGHTS, max_weight=50).rule()
+    rule = cls("bias", {"a": 2.0}, DataKind.WEIGHTS, max_weight=50, names="subset").rule()
     assert rule.path == f"{cls.__module__}.{cls.__name__}"
     again = cls(**rule.args)
     assert again.rule() == rule

@@ -281,15 +281,15 @@ def test_a_site_is_done_with_once() -> None:
     assert source.ready() == []
 
 
-def test_nodes_go_out_from_256_sites_on() -> None:
-    # 1,024 targets: 64 blocks of 16, so a node of 16 blocks covers 256. All held here: four nodes, not one.
+def test_nodes_go_out_from_32_sites_on() -> None:
+    # 1,024 targets: 64 blocks of 16, so a node of 2 blocks covers 32. All held here: 32 nodes, not one.
     targets = sorted(f"s{i:04}" for i in range(1024))
     source = Federation(BOTH[0], targets, dict.fromkeys(targets, 0)).sources[0]
     spans = []
     for i, site in enumerate(targets):
         assert source.add(site, result(site, {"wide": np.ones(2)})) is None
         spans += [(i, part.span) for part in source.ready()]
-    assert spans == [(255, (0, 16)), (511, (16, 32)), (767, (32, 48)), (1023, (48, 64))]
+    assert spans == [(32 * node + 31, (2 * node, 2 * node + 2)) for node in range(32)]
 
 
 # --- what the server refuses ---
@@ -386,6 +386,34 @@ def test_a_lost_site() -> None:
         aggregator.mark_absent("b")
     aggregator.aggregate(fl_ctx)
     assert aggregator.accept(result("a", {"wide": np.ones(2)}), fl_ctx)  # the next round knows nothing of it
+
+
+@pytest.mark.parametrize(
+    ("names", "data", "reason"),
+    [
+        ("exact", {"w": MODEL["w"]}, "tensor 'h' is missing, the model has it"),
+        ("exact", {**MODEL, "new": np.ones(1)}, "tensor 'new' is not expected"),
+        ("exact", {}, "tensor 'w' is missing, the model has it"),
+        ("subset", {"w": MODEL["w"], "new": np.ones(1)}, "tensor 'new' is not expected"),
+        ("subset", {}, "it has no tensor that is expected"),
+    ],
+)
+def test_names_are_refused_near_the_site_in_the_servers_words(names: str, data: dict[str, Any], reason: str) -> None:
+    alone, fl_ctx = BOTH[0](names=names), context(["a", "b"])
+    federation = Federation(BOTH[0], ["a", "b"], {"a": 0, "b": 0}, names=names)
+    for site, sent in (("a", MODEL), ("b", data)):
+        assert alone.accept(result(site, sent), fl_ctx) == federation.send(site, result(site, sent)) == (site == "a")
+    assert fl_ctx.get_prop(RoundKey.REFUSAL) == federation.fl_ctx.get_prop(RoundKey.REFUSAL) == reason
+    federation.deliver()
+    assert digest(federation.server, federation.fl_ctx) == digest(alone, fl_ctx)
+
+
+def test_sums_of_other_names_than_the_rule_allows_are_refused() -> None:
+    federation = Federation(BOTH[0], ["a"], {"a": 0}, names="exact")
+    part = Federation(BOTH[0], ["a"], {"a": 0})
+    assert part.send("a", result("a", {"w": MODEL["w"]}))
+    with pytest.raises(RuleError, match="tensor 'h' is missing, the model has it"):
+        federation.server.accept_part(travelled(part.parts[0]), federation.fl_ctx)
 
 
 # --- the plan ---

@@ -67,7 +67,7 @@ def test_the_job_has_the_right_shape_and_counts_all_sites_by_default() -> None:
         "wait_time_after_min_received": 10,
         "min_counted": 4,
     }
-    assert by_id(server["components"])["aggregator"] == {"expected_data_kind": "WEIGHTS"}
+    assert by_id(server["components"])["aggregator"] == {"expected_data_kind": "WEIGHTS", "names": "exact"}
     assert by_id(server["components"])["persistor"] == {"source": "initial_model.safetensors"}
     assert (job.name, job.min_sites) == ("fed_avg", None)
 
@@ -78,7 +78,7 @@ def test_limits_and_kind_go_where_they_act() -> None:
     assert server["server"] == {"heart_beat_timeout": 2.5}
     args = server["workflows"][0]["args"]
     assert (args["min_clients"], args["min_counted"], args["wait_time_after_min_received"]) == (3, 3, 0)
-    assert by_id(server["components"])["aggregator"] == {"expected_data_kind": "WEIGHT_DIFF"}
+    assert by_id(server["components"])["aggregator"] == {"expected_data_kind": "WEIGHT_DIFF", "names": "exact"}
     assert (job.name, job.min_sites) == ("x", 3)
 
 
@@ -87,6 +87,16 @@ def test_a_sampling_goes_to_the_workflow() -> None:
     args = server_of(job)["workflows"][0]["args"]
     assert args["sampling"] == {"tag": "icu", "count": 3}
     check_shape(server_of(job), Side.SERVER, None)
+
+
+def test_names_go_to_the_aggregator_and_filters_may_leave_some_out() -> None:
+    def names(**options: Any) -> object:
+        return by_id(server_of(fed_avg(MODEL, executor=Plain, **options))["components"])["aggregator"]["names"]
+
+    filters = [Component("hansa.components.filters.exclude_vars.ExcludeVars", exclude_vars=["head"])]
+    assert names(result_filters=filters) == "subset"
+    assert names(result_filters=[]) == "exact"
+    assert names(result_filters=filters, names="any") == "any"
 
 
 def test_more_parts_come_after_the_recipes_own() -> None:
@@ -162,6 +172,7 @@ def test_torch_tensors_become_arrays() -> None:
         ({"rounds": True}, "rounds", "whole number"),
         ({"min_sites": 0}, "min_sites", "at least 1"),
         ({"wait_s": -1}, "wait_s", "at least 0"),
+        ({"names": "all"}, "names", "must be 'any', 'subset' or 'exact', not 'all'"),
         ({"sampling": 0.1}, "sampling", "must be an object such as {'fraction': 0.1}, not 0.1"),
         ({"sampling": {"fraction": 1.5}}, "sampling.fraction", "at most 1, not 1.5"),
         ({"silent_s": 0}, "silent_s", "above 0"),

@@ -26,7 +26,7 @@ from hansa.components.aggregators.intime_accumulate_model_aggregator import InTi
 from hansa.jobs.build import Builder, ClientApp
 from hansa.jobs.class_policy import ClassPolicy
 from hansa.runtime.assignments import Assignment, Delivery, TaskBody
-from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost, failed_reply, is_plain
+from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost, copy_plain, failed_reply
 from hansa.runtime.memory_link import MemoryLink
 from hansa.runtime.participants import Place, RunParts, make_site
 from hansa.runtime.phases import Phases
@@ -460,11 +460,19 @@ TREES = st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, max_size
 
 @given(st.dictionaries(KEYS, TREES, max_size=4))
 def test_plain_is_only_what_comes_back_from_json_as_it_is(value: dict[Any, Any]) -> None:
-    if is_plain(value):
-        back = json.loads(json.dumps(value))
-        assert repr(back) == repr(value)
+    copied = copy_plain(value)
+    if copied is not None:
+        assert repr(json.loads(json.dumps(copied))) == repr(copied) == repr(value)
 
 
 @pytest.mark.parametrize("value", [{}, {"a": {"b": [1].__len__(), "c": None}}, {"x": -0.0, "y": 1e300, "z": "text"}])
 def test_what_results_without_tensors_are_made_of_is_plain(value: dict[str, Any]) -> None:
-    assert is_plain(value)
+    copied = copy_plain(value)
+    assert copied == value
+    assert copied is not value
+
+
+def test_what_is_to_be_left_out_is_not_looked_at() -> None:
+    value = {"DXO": {"kind": "WEIGHTS", "data": {"w": np.zeros(2)}, "meta": {"n": 1}}}
+    assert copy_plain(value, without=("DXO", "data")) == {"DXO": {"kind": "WEIGHTS", "data": {}, "meta": {"n": 1}}}
+    assert copy_plain(value) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from hansa.algorithms.checks import MAX_WEIGHT
+from hansa.algorithms.checks import MAX_WEIGHT, Names
 from hansa.apis.dxo import DataKind
 from hansa.components.aggregators.mean_aggregator import ExcludeVars, Kinds, MeanAggregator, Weights
 
@@ -27,7 +27,13 @@ class AccumulateWeightedAggregator(MeanAggregator):
         expected_data_kind: Kinds = DataKind.WEIGHT_DIFF,
         *,
         max_weight: float = MAX_WEIGHT,
+        names: Names = "any",
     ) -> None:
         super().__init__(
-            exclude_vars, aggregation_weights, expected_data_kind, max_weight=max_weight, divide_by_steps=True
+            exclude_vars,
+            aggregation_weights,
+            expected_data_kind,
+            max_weight=max_weight,
+            divide_by_steps=True,
+            names=names,
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-from hansa.algorithms.checks import MAX_WEIGHT, Reference, check_weight
+from hansa.algorithms.checks import MAX_WEIGHT, Names, Reference, check_weight
 from hansa.algorithms.fold import Node
 from hansa.algorithms.reading import Reading
 from hansa.algorithms.weighted_mean import Term
@@ -51,7 +51,8 @@ class DXOAggregator(FLComponent):
 
     A contribution is refused unless its numbers are finite, its shapes and classes of numbers are those of the
     context's GLOBAL_MODEL (without one: of the contribution that first had that name), and its steps are a number above
-    0 up to the cap. Names may be missing or new. Arrays that come in are only read, and not kept.
+    0 up to the cap. Names may be missing or new, as in FLARE, unless `names` says otherwise. Arrays that come in are
+    only read, and not kept.
 
     Args:
         exclude_vars: Regular expression; variables whose names it finds are left out unseen.
@@ -60,6 +61,9 @@ class DXOAggregator(FLComponent):
         name_postfix: The name of this DXO in a COLLECTION; added to the name in the log.
         max_weight: Cap of the steps and of steps times client weight, at most 1e12.
         divide_by_steps: See above.
+        names: Which variables a contribution may have: `any`; `subset`: at least one, and none that the model lacks;
+            `exact`: all of the model's and no others. Those that `exclude_vars` leaves out do not matter; without a
+            model, as for a COLLECTION's other DXOs, it is `any`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -74,12 +78,15 @@ class DXOAggregator(FLComponent):
         *,
         max_weight: float = MAX_WEIGHT,
         divide_by_steps: bool = False,
+        names: Names = "any",
     ) -> None:
         super().__init__()
         if expected_data_kind not in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
             raise ValueError(f"expected_data_kind must be WEIGHTS or WEIGHT_DIFF, but got {expected_data_kind!r}")
         if not 0 < max_weight <= LARGEST_CAP:
             raise ValueError(f"max_weight must be above 0 and at most {LARGEST_CAP:g}, but got {max_weight!r}")
+        if names not in get_args(Names):
+            raise ValueError(f"names must be one of {', '.join(get_args(Names))}, but got {names!r}")
         self.expected_data_kind = expected_data_kind
         self.aggregation_weights = dict(aggregation_weights or {})
         for site, weight in self.aggregation_weights.items():
@@ -91,6 +98,8 @@ class DXOAggregator(FLComponent):
         # Control variates and the like have the model's names, but not its classes of numbers.
         self._is_model = name_postfix in ("", AppConstants.MODEL_WEIGHTS)
         self._reference: Reference | None = None
+        self._names = names
+        self._round_names: Names = "any"  # of the round that `_reference` is of
         self._said: set[str] = set()
         if name_postfix:
             self._name += name_postfix
@@ -133,7 +142,8 @@ class DXOAggregator(FLComponent):
             raise RuleError(f"a second contribution to round {contribution_round}")
         steps, weight = self._weigh(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND), site, fl_ctx)
         data = self.aggregation_helper.included(dxo.data)
-        reading = self.aggregation_helper.rule.read(data, self.expected(fl_ctx), weight=weight)
+        reference = self.expected(fl_ctx)
+        reading = self.aggregation_helper.rule.read(data, reference, weight=weight, names=self._round_names)
         # Last: what was refused near its site is marked as absent before it comes here, and has a reason of its own.
         if self.aggregation_helper.is_absent(site):
             raise RuleError(f"the site was given up in round {contribution_round}")
@@ -191,7 +201,7 @@ class DXOAggregator(FLComponent):
         """
         reference = self.expected(fl_ctx)
         if node.term is not None:
-            reference.check_layout(node.term.layout)
+            reference.check_layout(node.term.layout, names=self._round_names)
         self.aggregation_helper.open(fl_ctx.get_prop(RoundKey.TARGETS) or ())
         self.aggregation_helper.add_node(node)
         if node.term is not None:
@@ -203,6 +213,7 @@ class DXOAggregator(FLComponent):
         For a fold near the sites: what is to be said of steps and weights the server says.
         """
         self._reference = reference
+        self._round_names = self._names
         self._said |= {"steps", "site", "divisor"}
 
     def expected(self, fl_ctx: FLContext) -> Reference:
@@ -212,7 +223,8 @@ class DXOAggregator(FLComponent):
             model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL) if self._is_model else None
             weights = model.get(ModelLearnableKey.WEIGHTS) if isinstance(model, dict) else None
             if isinstance(weights, Mapping):
-                self._reference.learn(weights, owner="the model")
+                self._reference.learn(self.aggregation_helper.included(weights), owner="the model")
+            self._round_names = self._names if self._reference.specs else "any"
         return self._reference
 
     def aggregate(self, fl_ctx: FLContext) -> DXO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from hansa.algorithms.checks import MAX_WEIGHT
+from hansa.algorithms.checks import MAX_WEIGHT, Names
 from hansa.apis.dxo import DataKind
 from hansa.components.aggregators.mean_aggregator import ExcludeVars, Kinds, MeanAggregator, Weights
 
@@ -22,6 +22,8 @@ class InTimeAccumulateWeightedAggregator(MeanAggregator):
         aggregation_weights: Client weight by site; 1.0 for a site that is not listed.
         expected_data_kind: WEIGHTS or WEIGHT_DIFF.
         max_weight: Cap of steps and of steps times client weight; above it a contribution is refused.
+        names: Which variables a result may have: `any`, as in FLARE; `subset`: at least one, and none that the model
+            lacks; `exact`: those of the model.
 
     For a COLLECTION `expected_data_kind` is a dict by the names of its DXOs, and the first two may be such dicts.
 
@@ -36,7 +38,13 @@ class InTimeAccumulateWeightedAggregator(MeanAggregator):
         expected_data_kind: Kinds = DataKind.WEIGHT_DIFF,
         *,
         max_weight: float = MAX_WEIGHT,
+        names: Names = "any",
     ) -> None:
         super().__init__(
-            exclude_vars, aggregation_weights, expected_data_kind, max_weight=max_weight, divide_by_steps=False
+            exclude_vars,
+            aggregation_weights,
+            expected_data_kind,
+            max_weight=max_weight,
+            divide_by_steps=False,
+            names=names,
         )

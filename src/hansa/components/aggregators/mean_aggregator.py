@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hansa.algorithms.checks import Names
 from hansa.apis.aggregator import Aggregator, RuleSpec
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.dxo import DXO, DataKind
@@ -36,6 +37,7 @@ class MeanAggregator(Aggregator):
         expected_data_kind: Likewise.
         max_weight: See `DXOAggregator`.
         divide_by_steps: Likewise.
+        names: Likewise.
 
     Raises:
         ValueError: An argument is out of range, or does not fit the names in `expected_data_kind`.
@@ -49,6 +51,7 @@ class MeanAggregator(Aggregator):
         *,
         max_weight: float,
         divide_by_steps: bool,
+        names: Names,
     ) -> None:
         super().__init__()
         self._args: dict[str, Any] = {  # Any: plain JSON
@@ -56,6 +59,7 @@ class MeanAggregator(Aggregator):
             "aggregation_weights": aggregation_weights,
             "expected_data_kind": expected_data_kind,
             "max_weight": max_weight,
+            "names": names,
         }
         kinds = dict(expected_data_kind) if isinstance(expected_data_kind, Mapping) else {_SINGLE: expected_data_kind}
         if not kinds:
@@ -74,6 +78,7 @@ class MeanAggregator(Aggregator):
             name_postfix=key,
             max_weight=self._args["max_weight"],
             divide_by_steps=self._divide_by_steps,
+            names=self._args["names"],
         )
 
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
