@@ -121,7 +121,7 @@ def test_only_debug_shows_the_traceback(tmp_path: Path) -> None:
     job = good_job(workshop.folder / "job", {})
     job.files[CODE] = b"import nosuch\n"
     write_job(job)
-    done = workshop.hansa("--debug", "simulate", str(job.folder), "-n", "1", "--home", str(workshop.home))
+    done = workshop.hansa("--debug", "simulate", str(job.folder), "-n", "2", "--home", str(workshop.home))
     assert (done.code, done.left) == (2, [])
     assert "Traceback (most recent call last):" in done.stderr
     assert "No module named 'nosuch'" in done.stderr.splitlines()[-1]

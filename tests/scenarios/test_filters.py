@@ -130,7 +130,8 @@ def test_exclude_vars_on_the_server_deletes_nothing_from_the_global_model(tmp_pa
             seen.append(list(from_shareable(data).data))
             return super().execute(name, data, ctx, signal)
 
-    job = averaging(Looks, rounds=2, model={"body": np.zeros(1, np.float32), "head": np.full(1, 8, np.float32)})
+    model = {"body": np.zeros(1, np.float32), "head": np.full(1, 8, np.float32)}
+    job = averaging(Looks, rounds=2, model=model, names="subset")
     path = f"{ExcludeVars.__module__}.ExcludeVars"
     run = simulate(with_filters(job, "data", Component(path, exclude_vars=["head"])), 2, home=tmp_path)
     assert seen == [["body"]] * 4

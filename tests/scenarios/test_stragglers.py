@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenarios.federations import Adds, averaging
 
 import hansa
 from hansa.errors import ConfigError, RunError
 from hansa.runtime.options import SimulatorOptions
 from hansa.runtime.run import Run
 from hansa.runtime.site_times import SiteTimes
+from scenarios.federations import Adds, averaging
 
 
 def simulate(home: Path, times: dict[str, Any], *, sites: int = 3, rounds: int = 1, **options: Any) -> Run:

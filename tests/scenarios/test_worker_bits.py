@@ -67,7 +67,7 @@ def test_models_in_shared_memory(tmp_path: Path) -> None:
 
 
 def test_more_sites_than_blocks_and_sums_that_are_under_way_when_a_process_dies(tmp_path: Path) -> None:
-    # 600 sites in 60 blocks of 10; nodes over 32 sites and more go out before the rest is there. Processes die late,
+    # 600 sites in 60 blocks of 10; nodes over 37 sites and more go out before the rest is there. Processes die late,
     # when sums were received of sites whose work must not be done, and not be counted, again.
     (tmp_path / "tried").mkdir()
     last = sorted(f"site-{number + 1}" for number in range(600))

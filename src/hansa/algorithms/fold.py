@@ -14,8 +14,8 @@ MAX_BLOCKS = 64
 """Up to so many targets each is a block of its own; more are gathered into at most so many blocks."""
 
 ENOUGH = 32
-"""A node over so many targets is passed on by whoever holds it, although it could climb further: who takes it is not
-idle until all are done, and there are at most 64 nodes anyhow."""
+"""A node over so many targets is passed on by whoever holds it, although it could climb further, so that who takes it
+is not idle until all are done; of many targets, a node over a sixteenth of them."""
 
 Span = tuple[int, int]
 """A node of the tree: the blocks `start` to `stop`, `stop` excluded."""
@@ -64,13 +64,15 @@ class Node(NamedTuple, Generic[T]):
     """None if no target brought one."""
 
 
-def outlets_of(targets: Iterable[str], held: Collection[str], *, enough: int = ENOUGH) -> set[Span]:
+def outlets_of(targets: Iterable[str], held: Collection[str], *, enough: int | None = None) -> set[Span]:
     """The nodes at which whoever holds some of the targets passes sums on to where all come together.
 
     They are the largest nodes whose targets are all held, and below those the ones that cover at least `enough`
-    targets, so that the other side has something to do meanwhile. Each block that is wholly held lies in exactly one.
+    targets (`ENOUGH`, or a sixteenth of all, unless given), so that the other side has something to do meanwhile. Each
+    block that is wholly held lies in exactly one.
     """
     sites = sorted(set(targets))
+    enough = max(ENOUGH, len(sites) // 16) if enough is None else enough
     size = block_size(len(sites))
     mine = set(held)
     blocks = [mine.issuperset(sites[start : start + size]) for start in range(0, len(sites), size)]

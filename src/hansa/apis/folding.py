@@ -111,8 +111,8 @@ class SourceFold(Protocol):
     def ready(self) -> list[FoldedPart]:
         """The nodes that were completed since this was last asked; they are forgotten here.
 
-        A node goes out when it is complete and covers 32 sites, or is as large as the sites held here allow.
-        Sites that are all absent or refused make a part, too; it has no regions.
+        A node goes out when it is complete and covers 32 sites (or a sixteenth of all), or is as large as the sites
+        held here allow. Sites that are all absent or refused make a part, too; it has no regions.
         """
         ...
 

@@ -110,7 +110,8 @@ def compare(
     for seed in seeds:
         on_seed(seed)
         digits = load_digits(seed)
-        run = simulate(digits_job(seed, rounds), NUM_SITES, seed=seed, home=home, progress=progress)
+        # In this process: the sites' work is so small that starting processes would take longer.
+        run = simulate(digits_job(seed, rounds), NUM_SITES, workers=0, seed=seed, home=home, progress=progress)
         federated.append([value for _, value in run.history.series("test_accuracy", "server")])
         folders.append(str(run.folder))
         alone.append([_train_by_itself(part, digits.test, seed, rounds) for part in digits.sites])

@@ -29,6 +29,8 @@ from hansa.runtime.worker_words import FromWorker, ToWorker
 from hansa.tensors import Array
 from hansa.wire.codec import Message, decode
 
+_FIRST = 8
+"""A worker begins when so many tasks are there; the chunks then double, up to `_CHUNK`."""
 _CHUNK = 64
 _MOST_TRIES = 2
 """A task whose process ends under it is tried once more: it may not have been the task's fault."""
@@ -146,7 +148,7 @@ class WorkerCrew:
             return
         waiting = self._waiting.setdefault(worker.number, [])
         waiting.append(replace(assignment, number=self._number))
-        if len(waiting) >= _CHUNK or waiting[0].body is not assignment.body:
+        if len(waiting) >= min(_CHUNK, _FIRST + len(worker.outstanding)) or waiting[0].body is not assignment.body:
             self._send_tasks(worker, self._waiting.pop(worker.number))
 
     def attend(self) -> None:
@@ -347,9 +349,9 @@ class WorkerCrew:
                 continue
             worker, frame = came
             if frame is None and (word is FromWorker.ENDED or self._told.abort.triggered):
-                missing.discard(worker.number)
-                if not self._told.abort.triggered:
+                if worker.number in missing and not self._told.abort.triggered:
                     self._told.on_failure(*worker.mishap("END_RUN"))
+                missing.discard(worker.number)
                 continue
             for _ in self._handle(worker, frame):
                 pass

@@ -281,15 +281,15 @@ def test_a_site_is_done_with_once() -> None:
     assert source.ready() == []
 
 
-def test_nodes_go_out_from_32_sites_on() -> None:
-    # 1,024 targets: 64 blocks of 16, so a node of 2 blocks covers 32. All held here: 32 nodes, not one.
+def test_nodes_over_a_sixteenth_of_the_sites_go_out() -> None:
+    # 1,024 targets: 64 blocks of 16, so a node of 4 blocks covers 64, a sixteenth. All held here: 16 nodes, not one.
     targets = sorted(f"s{i:04}" for i in range(1024))
     source = Federation(BOTH[0], targets, dict.fromkeys(targets, 0)).sources[0]
     spans = []
     for i, site in enumerate(targets):
         assert source.add(site, result(site, {"wide": np.ones(2)})) is None
         spans += [(i, part.span) for part in source.ready()]
-    assert spans == [(32 * node + 31, (2 * node, 2 * node + 2)) for node in range(32)]
+    assert spans == [(64 * node + 63, (4 * node, 4 * node + 4)) for node in range(16)]
 
 
 # --- what the server refuses ---
