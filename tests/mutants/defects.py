@@ -8,6 +8,8 @@ from run import Mutant
 BOARD = tuple(f"tests/unit/apis/test_controller_{what}.py" for what in ("broadcast", "send", "relay", "callbacks"))
 RULE = ("tests/unit/algorithms/test_fold.py", "tests/unit/components/test_aggregators.py")
 WIRE = ("tests/unit/wire/test_hostile_bytes.py",)
+FOLD = ("tests/unit/algorithms/test_reading.py", "tests/unit/components/test_source_fold.py")
+TIMES = ("tests/scenarios/test_stragglers.py",)
 WHOLE = ("tests/scenarios",)
 
 DEFECTS = [
@@ -75,12 +77,31 @@ DEFECTS = [
         "own = data",
         WHOLE,
     ),
-    Mutant("encoded-for-every-site", "runtime/standing.py", "return entry.encoder", "return Encoder()", WHOLE),
+    Mutant(
+        "encoded-for-every-site",
+        "runtime/standing.py",
+        "            if entry.task is task:\n                return entry",
+        "            if entry.task is task:\n                return Standing(task, Encoder(sink=self._sink))",
+        WHOLE,
+    ),
+    Mutant(
+        "unchecked-at-the-source", "algorithms/reading.py", "if not all(map(are_tame, regions)):", "if False:", FOLD
+    ),
+    Mutant(
+        "stale-part-counted",
+        "components/aggregators/source_fold.py",
+        'if head.get("round") != round_number:',
+        "if False:",
+        FOLD,
+    ),
+    Mutant(
+        "late-answers-at-once", "runtime/flights.py", "self._start + now + flight.total_s", "self._start + now", TIMES
+    ),
     Mutant(
         "cookies-lost",
         "runtime/site_side.py",
-        "        reply.set_cookie_jar(jar)\n        return self._send(reply, fl_ctx, jar)",
-        "        return self._send(reply, fl_ctx, jar)",
+        "        reply.set_cookie_jar(jar)\n        return self._send(reply, fl_ctx, jar, pack=pack)",
+        "        return self._send(reply, fl_ctx, jar, pack=pack)",
         WHOLE,
     ),
     Mutant(
