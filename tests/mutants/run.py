@@ -39,7 +39,7 @@ def plant(mutant: Mutant, copy: Path) -> None:
 
 def first_failure(name: str, tests: Sequence[str], copy: Path) -> str | None:
     """The first test that fails in a copy of the repository, or None."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode == 0:

@@ -6,9 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import hansa
+from hansa.apis.executor import Executor
+from hansa.errors import ConfigError
+from hansa.jobs import fed_avg
 from source_code import PACKAGE
 
 DEFINES = """
@@ -59,3 +64,20 @@ def test_a_script_without_a_guard(workers: int, tmp_path: Path) -> None:
 def test_a_notebook(workers: int, tmp_path: Path) -> None:
     program = NOTEBOOK.format(cells=[DEFINES, WORKS.replace("WORKERS", str(workers))])
     assert printed(tmp_path, "-c", program) == "begin\n[10. 10. 10.] []\n"
+
+
+def test_a_class_in_a_function_runs_here_unless_workers_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("HANSA_WORKERS")
+
+    class Inside(Executor):
+        def execute(self, task_name: str, shareable: Any, fl_ctx: Any, abort_signal: Any) -> Any:
+            return shareable
+
+    job = fed_avg({"w": [1.0]}, executor=Inside, rounds=1)
+    run = hansa.simulate(job, 2, home=tmp_path, progress=False)
+    assert run.config["workers"] == 0
+    assert "Inside is defined inside a function" in caplog.text
+    with pytest.raises(ConfigError, match="workers=0"):
+        hansa.simulate(job, 2, home=tmp_path, workers=1, progress=False)

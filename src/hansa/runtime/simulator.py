@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -13,7 +14,9 @@ from typing import Any
 from hansa.apis.format_check import name_check
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, RunAborted, RunError
+from hansa.jobs.config import Side
 from hansa.jobs.job import Job
+from hansa.jobs.source_files import portable
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.federation import DispatchOptions, Federation
 from hansa.runtime.options import Setting, SimulatorOptions
@@ -29,6 +32,7 @@ EPOCH = float(2**30)
 PATIENCE_S = 10.0
 """With simulated times: how long a workflow may be busy before the virtual clock goes on without it."""
 
+_logger = logging.getLogger("hansa.run")
 _running = threading.RLock()  # a run may start another inside its own thread
 
 
@@ -52,7 +56,7 @@ def simulate(
         job: The job, or the folder of one.
         sites: How many sites (`site-1`, `site-2`, ...) or their names.
         workers: How many processes hold the sites; 0: this one does, for a debugger. None: `$HANSA_WORKERS`, else one
-            per core.
+            per core; or none, with a warning, where a class of the job cannot travel (it stands in a function).
         seed: Where all randomness of the run comes from, >= 0.
         home: The folder that keeps runs; `$HANSA_HOME/runs` or `./runs` if None.
         progress: Show a live line; None: only in a terminal.
@@ -84,7 +88,7 @@ def simulate(
         try:
             options = options or SimulatorOptions()
             threads = options.threads_per_site or loaded.meta.get("threads_per_site", 1)
-            setting = Setting(names, seed, num_workers(workers), threads, options)
+            setting = Setting(names, seed, _workers_for(loaded, workers), threads, options)
             cleanup.enter_context(_threads_per_site(threads))
             # With simulated times the clock starts at the same time in every run, so that sums round alike.
             simulated = setting.options.times is not None
@@ -139,6 +143,18 @@ def site_names(sites: int | Sequence[str]) -> list[str]:
         twice = next(n for n in names if names.count(n) > 1)
         raise ConfigError(f"{twice!r} is given twice", key="sites")
     return names
+
+
+def _workers_for(job: Job, wanted: int | None) -> int:
+    """How many workers; none where nobody asked for any and the job's classes cannot travel to them."""
+    number = num_workers(wanted)
+    if number and wanted is None and job.classes:
+        try:
+            portable(job, only=Side.CLIENT)
+        except ConfigError as error:
+            _logger.warning("%s; as no number of workers was given, the sites run in this process", error)
+            return 0
+    return number
 
 
 def num_workers(wanted: int | None) -> int:
