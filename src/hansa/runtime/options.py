@@ -20,7 +20,7 @@ class SimulatorOptions:
         threads_per_site: How many threads numeric libraries may use for one site; None: as the job says, else 1. A
             result may depend on it, so it never follows from the number of workers.
         memory_bytes: How much memory the memory files of one process may take; beyond it they are files in the run's
-            folder.
+            folder. None: half of the machine's memory, shared out among all processes.
         results_ahead: How many whole results a worker may have under way that the server has not taken yet.
         gpus: Whether workers get GPUs, where there are any.
         devices: Where GPUs are looked for; None: on this machine, by nvidia-smi.
@@ -30,7 +30,7 @@ class SimulatorOptions:
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     times: SiteTimes | None = None
     threads_per_site: int | None = None
-    memory_bytes: int = 64 << 30
+    memory_bytes: int | None = None
     results_ahead: int = 64
     gpus: bool = True
     devices: Devices | None = None

@@ -53,7 +53,7 @@ class Staff:
     """
 
     def __init__(self, plan: WorkerPlan, on_frame: OnFrame) -> None:
-        self.pool = SlotPool(plan.folder, quota_bytes=plan.setting.options.memory_bytes)
+        self.pool = SlotPool(plan.folder, quota_bytes=_memory_bytes(plan.setting))
         self._plan = plan
         self._on_frame = on_frame
         self._listener = LocalListener(plan.folder)
@@ -137,7 +137,14 @@ class Staff:
         environment = dict.fromkeys(_THREADS, str(self._plan.setting.threads))
         if self.packing is not None:
             environment |= self.packing.environment(worker.number)
-        worker.launch(self._listener.address, environment, memory_bytes=self._plan.setting.options.memory_bytes)
+        worker.launch(self._listener.address, environment, memory_bytes=_memory_bytes(self._plan.setting))
+
+
+def _memory_bytes(setting: Setting) -> int:
+    """How much the memory files of one process may take."""
+    if setting.options.memory_bytes is not None:
+        return setting.options.memory_bytes
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 // (setting.workers + 1)
 
 
 def _packing(setting: Setting, num_workers: int) -> Packing | None:
