@@ -68,7 +68,7 @@ def workers_of(folder: Path) -> dict[int, str]:
         except OSError:  # gone meanwhile
             continue
         if b"hansa.runtime.worker" in words and any(word.startswith(os.fsencode(folder)) for word in words):
-            found[int(entry.name)] = words[-3].decode()
+            found[int(entry.name)] = words[-4].decode()
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hansa.apis.aggregator import Aggregator
 from hansa.apis.controller_spec import Task
 from hansa.apis.engine import RoundKey
 from hansa.apis.fl_component import FLComponent
@@ -72,3 +73,9 @@ def foreign_eyes(handlers: Sequence[FLComponent]) -> bool:
         and getattr(handler, "reads_tensors", True)
         for handler in handlers
     )
+
+
+def has_foreign_part(part: FLComponent) -> bool:
+    """Whether a component that is not Hansa's has a part in taking results: by events, as the rule, as the workflow."""
+    hears = type(part).handle_event is not FLComponent.handle_event
+    return not is_ours(part) and (hears or isinstance(part, Aggregator | Responder))

@@ -23,7 +23,7 @@ from hansa.runtime import user_code
 from hansa.runtime.assignments import Assignment, Delivery, TaskBody
 from hansa.runtime.engines import ServerEngine
 from hansa.runtime.filter_chain import copy_structure, put, run_chain, writes_input
-from hansa.runtime.fold_gate import FoldGate, is_ours, set_folded
+from hansa.runtime.fold_gate import FoldGate, has_foreign_part, set_folded
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
@@ -100,7 +100,7 @@ class ServerSide:
         self._current: _Workflow | None = None
         self._standing = StandingTasks(settings.allocate)
         self._gate = FoldGate(app, settings.on_failure, may_fold=settings.may_fold)
-        self.draws = any(not is_ours(part) for part in (*app.handlers, *app.components.values()))
+        self.draws = bool(app.task_result_filters) or any(map(has_foreign_part, app.handlers))
         self._logger = logging.getLogger("hansa.server")
         engine.on_commit = self._commit
         engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
