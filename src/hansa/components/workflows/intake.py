@@ -37,6 +37,7 @@ class Intake:
         self._history = history
         self._tally: RoundTally | None = None
         self._model: ModelLearnable | None = None
+        self._is_aggregated = False  # the round at hand, and the next one is not open yet
         self._lock = threading.RLock()
 
     @property
@@ -54,6 +55,7 @@ class Intake:
         """A round begins, for these targets and with this global model; returns its tally."""
         with self._lock:
             self._model = model
+            self._is_aggregated = False
             self._tally = RoundTally(number, targets, history=self._history)
             return self._tally
 
@@ -100,7 +102,10 @@ class Intake:
         with self._lock:
             tally = self.tally
             own_round = result.get_cookie(AppConstants.CONTRIBUTION_ROUND, tally.number)
-            refusal = "the training was over" if is_over else failure_of(result) or self._offer(result, fl_ctx)
+            if self._is_aggregated and not is_over:  # else it would be part of the next round's sum
+                refusal: str | None = f"round {tally.number} was aggregated"
+            else:
+                refusal = "the training was over" if is_over else failure_of(result) or self._offer(result, fl_ctx)
             if refusal is None:
                 tally.counted(site, result)
                 return None
@@ -140,6 +145,7 @@ class Intake:
         """What the round made of its results."""
         with self._lock:
             self._owner.fire_event(AppEventType.BEFORE_AGGREGATION, fl_ctx)
+            self._is_aggregated = True
             return self._aggregator.aggregate(fl_ctx)
 
     def _offer(self, result: Shareable, fl_ctx: FLContext) -> str | None:
