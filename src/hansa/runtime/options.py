@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hansa.jobs.job import App
 from hansa.runtime.devices import Devices
 from hansa.runtime.packing import PackingLimits
 from hansa.runtime.site_times import SiteTimes
@@ -45,6 +46,7 @@ class Setting:
         names: The sites.
         seed: Where all randomness comes from.
         workers: How many processes hold the sites; 0: this one does.
+        apps: The job's apps as the sites run them, by name: in workers with the source of classes that travel.
         threads: How many threads numeric libraries may use for one site.
         options: Everything else.
     """
@@ -52,5 +54,6 @@ class Setting:
     names: Sequence[str]
     seed: int
     workers: int
+    apps: Mapping[str, App]
     threads: int
     options: SimulatorOptions

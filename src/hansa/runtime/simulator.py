@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hansa.apis.format_check import name_check
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, RunAborted, RunError
 from hansa.jobs.config import Side
-from hansa.jobs.job import Job
+from hansa.jobs.job import App, Job
 from hansa.jobs.source_files import portable
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.federation import DispatchOptions, Federation
@@ -88,7 +88,7 @@ def simulate(
         try:
             options = options or SimulatorOptions()
             threads = options.threads_per_site or loaded.meta.get("threads_per_site", 1)
-            setting = Setting(names, seed, _workers_for(loaded, workers), threads, options)
+            setting = Setting(names, seed, *_apps_for(loaded, workers), threads, options)
             cleanup.enter_context(_threads_per_site(threads))
             # With simulated times the clock starts at the same time in every run, so that sums round alike.
             simulated = setting.options.times is not None
@@ -145,16 +145,17 @@ def site_names(sites: int | Sequence[str]) -> list[str]:
     return names
 
 
-def _workers_for(job: Job, wanted: int | None) -> int:
-    """How many workers; none where nobody asked for any and the job's classes cannot travel to them."""
+def _apps_for(job: Job, wanted: int | None) -> tuple[int, Mapping[str, App]]:
+    """How many workers, and the apps as sites run them there; none where nobody asked and a class cannot travel."""
     number = num_workers(wanted)
-    if number and wanted is None and job.classes:
+    if number:
         try:
-            portable(job, only=Side.CLIENT)
+            return number, portable(job, only=Side.CLIENT)
         except ConfigError as error:
+            if wanted is not None:
+                raise
             _logger.warning("%s; as no number of workers was given, the sites run in this process", error)
-            return 0
-    return number
+    return 0, job.apps
 
 
 def num_workers(wanted: int | None) -> int:

@@ -27,7 +27,6 @@ from hansa.jobs.config import Side
 from hansa.jobs.custom_code import CustomCode, check_names, check_shared
 from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
-from hansa.jobs.source_files import portable
 from hansa.jobs.workflow_check import check_workflows
 from hansa.runtime import user_code
 from hansa.runtime.engines import Services
@@ -213,7 +212,7 @@ class Stage:
 
     def _site_apps(self) -> dict[str, SiteApp]:
         """The application of each site, by the site's name; its files are written for all of them once."""
-        apps = portable(self._job, only=Side.CLIENT) if self._setting.workers else self._job.apps
+        apps = self._setting.apps
         made: dict[int, SiteApp] = {}
         of_site = {}
         for name in self._names:
