@@ -321,11 +321,13 @@ class TaskDesk:
         inside.append(task)
         try:
             callback(**arguments)
+        except KeyboardInterrupt:  # the dispatcher's alone: the workflow, on its thread, must not meet it as its own
+            self._stop_run(arguments["fl_ctx"])
+            task.completion_status = TaskCompletionStatus.ABORTED
+            raise
         except BaseException as error:
             task.exception = error
             task.completion_status = TaskCompletionStatus.ERROR
-            if isinstance(error, KeyboardInterrupt):
-                raise
             fl_ctx: FLContext = arguments["fl_ctx"]
             site = f" for {part.client.name}" if part is not None else ""
             name = getattr(callback, "__name__", type(callback).__name__)

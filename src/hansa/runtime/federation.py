@@ -87,8 +87,8 @@ class Federation:
         Raises:
             KeyboardInterrupt: From the keyboard; the workflows were told to stop.
         """
-        self._workflows.start()
         try:
+            self._workflows.start()
             while not self._done and not self._left_behind:
                 self._step()
         except KeyboardInterrupt:

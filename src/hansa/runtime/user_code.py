@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,13 +58,14 @@ def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Success
     """Call user code.
 
     Raises:
-        KeyboardInterrupt: The person at the keyboard is not user code's to swallow.
+        KeyboardInterrupt: The person at the keyboard is not user code's to swallow; the main thread hears of it.
     """
     try:
         return Success(function(*args, **kwargs))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit and its like end a call here, not the federation
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        # SystemExit and its like end a call here, not the federation
         return failure_of(error)
 
 

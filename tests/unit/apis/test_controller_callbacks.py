@@ -132,7 +132,7 @@ def test_keyboard_interrupt_passes_and_leaves_the_board_in_order(drill: Drill, w
     with pytest.raises(KeyboardInterrupt):
         drill.serve("a")
     drill.workflow._check_tasks()
-    assert drill.done == ["train:error"]
+    assert drill.done == ["train:aborted"]
 
 
 def test_a_workflow_error_asks_the_engine_to_stop(drill: Drill) -> None:
