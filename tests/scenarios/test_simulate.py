@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,9 @@ import numpy as np
 import pytest
 
 import hansa
-from hansa.apis.app_event_type import AppEventType
 from hansa.apis.controller_spec import ClientTask, Task
 from hansa.apis.dxo import DXO, DataKind, from_shareable
 from hansa.apis.event_type import EventType
-from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_constant import EventScope, FLContextKey, ReservedKey, ReturnCode
 from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import Shareable
@@ -431,51 +428,6 @@ def test_a_signal_that_is_triggered_already_runs_nothing(tmp_path: Path) -> None
     signal.trigger("enough")
     with pytest.raises(RunAborted):
         simulate(averaging(executor(raises(AssertionError())), rounds=5), 3, home=tmp_path, abort_signal=signal)
-
-
-def test_the_keyboard_stops_a_run_and_the_record_says_so(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        simulate(averaging(executor(raises(KeyboardInterrupt()))), 3, home=tmp_path)
-    [folder] = tmp_path.iterdir()
-    run = Run.load(folder)
-    assert run.status is RunStatus.ABORTED
-    assert run.cause == "interrupted from the keyboard"
-    assert "hansa-workflows" not in {each.name for each in threading.enumerate()}
-
-
-class _Interrupts(FLComponent):
-    """The keyboard's interrupt, in the midst of the server's work."""
-
-    def __init__(self, event: str) -> None:
-        super().__init__()
-        self.event = event
-
-    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        if event_type == self.event:
-            signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize(
-    "event",
-    [
-        AppEventType.ROUND_STARTED,  # on the workflow's thread; the dispatcher waits
-        AppEventType.BEFORE_TRAIN_TASK,
-        AppEventType.BEFORE_CONTRIBUTION_ACCEPT,
-        EventType.BEFORE_PROCESS_SUBMISSION,
-        EventType.AFTER_TASK_DATA_FILTER,
-        EventType.AFTER_TASK_RESULT_FILTER,
-    ],
-)
-def test_the_keyboard_stops_a_run_wherever_the_server_is(tmp_path: Path, event: str, workers: int) -> None:
-    job = averaging(Adds, rounds=1000, server_components=[Component(_Interrupts, event=event)])
-    with pytest.raises(KeyboardInterrupt):
-        hansa.simulate(job, 3, home=tmp_path, workers=workers)
-    [folder] = tmp_path.iterdir()
-    run = Run.load(folder)
-    assert (run.status, run.cause) == (RunStatus.ABORTED, "interrupted from the keyboard")
-    assert run.problems == []
-    assert "hansa-workflows" not in {each.name for each in threading.enumerate()}
 
 
 @pytest.mark.parametrize("sites", [0, -1, [], ["a", "a"], ["a b"], ["server"], "abc", 2.0, True])

@@ -103,7 +103,7 @@ def as_value(name: str, value: object) -> Value:
 
     Python numbers and lists have no dtype of their own and become float64. Tensors of other libraries are taken
     through `detach().cpu()` (where they have it) and the array protocol; a torch tensor in bfloat16, which NumPy does
-    not know, becomes float32.
+    not know, is taken as it is where `ml_dtypes` is installed, and else becomes float32.
 
     Raises:
         RuleError: It is not made of numbers.
@@ -137,11 +137,19 @@ def _plain(name: str, value: object) -> Array:
     return array if kind is Kind.COMPLEX else array.astype(np.float64)
 
 
+def _bfloat16_bits(tensor: Any) -> Any:  # Any: a torch tensor
+    try:
+        dtype = np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    except ImportError:
+        return tensor.float()
+    return tensor.contiguous().view(importlib.import_module("torch").int16).numpy().view(dtype)
+
+
 def _from_tensor(name: str, value: Any) -> Array:  # Any: tensors of libraries that are not imported here
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-        value = value.float()
+        value = _bfloat16_bits(value)
     if not hasattr(value, "__array__"):
         raise RuleError(f"'{name}' is a {type(value).__name__}, not an array of numbers")
     return np.asarray(value)

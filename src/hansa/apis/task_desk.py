@@ -301,9 +301,7 @@ class TaskDesk:
             self.waiter.notify()
 
     def _new_context(self) -> FLContext:
-        if self.engine is None:
-            return FLContext()
-        fl_ctx: FLContext = self.engine.new_context()
+        fl_ctx: FLContext = FLContext() if self.engine is None else self.engine.new_context()
         return fl_ctx
 
     def _calling(self, task: Task) -> bool:
@@ -321,14 +319,14 @@ class TaskDesk:
         inside.append(task)
         try:
             callback(**arguments)
-        except KeyboardInterrupt:  # the dispatcher's alone: the workflow, on its thread, must not meet it as its own
+        except KeyboardInterrupt:  # the dispatcher's alone: the workflow, on its thread, must not meet it
             self._stop_run(arguments["fl_ctx"])
             task.completion_status = TaskCompletionStatus.ABORTED
             raise
         except BaseException as error:
             task.exception = error
             task.completion_status = TaskCompletionStatus.ERROR
-            fl_ctx: FLContext = arguments["fl_ctx"]
+            fl_ctx = arguments["fl_ctx"]
             site = f" for {part.client.name}" if part is not None else ""
             name = getattr(callback, "__name__", type(callback).__name__)
             _report(self._owner, f"task {task.name}, callback {name}{site}", error, fl_ctx)

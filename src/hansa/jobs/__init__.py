@@ -1,7 +1,8 @@
 """What is run: jobs, the folders they live in, and how their parts are built.
 
-`Job` is the thing that the simulator, a proof of concept and a real federation run; `fed_avg` makes one in
-Python, `Job.load` reads one from a folder. `Component` and `Variable` name a part and a value for a recipe.
+`Job` is the thing that the simulator, a proof of concept and a real federation run; the recipes (`fed_avg`, `fed_prox`,
+`fed_opt`, `scaffold`, `fed_bn`, `ditto`) make one in Python, `Job.load` reads one from a folder. `Component` and
+`Variable` name a part and a value for a recipe.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hansa.jobs.component import Component, Variable
     from hansa.jobs.job import Job
-    from hansa.jobs.recipes import fed_avg
+    from hansa.jobs.recipes import ditto, fed_avg, fed_bn, fed_opt, fed_prox, scaffold
 
-__all__ = ["Component", "Job", "Variable", "fed_avg"]
+__all__ = ["Component", "Job", "Variable", "ditto", "fed_avg", "fed_bn", "fed_opt", "fed_prox", "scaffold"]
 
+_RECIPES = "hansa.jobs.recipes"
 _HOMES = {
     "Component": "hansa.jobs.component",
     "Variable": "hansa.jobs.component",
     "Job": "hansa.jobs.job",
-    "fed_avg": "hansa.jobs.recipes",
+    **dict.fromkeys(("ditto", "fed_avg", "fed_bn", "fed_opt", "fed_prox", "scaffold"), _RECIPES),
 }
 
 

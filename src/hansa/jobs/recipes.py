@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack
+import os
+from collections.abc import Mapping
+from typing import Any, Unpack
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from hansa import tensors
 from hansa.apis.executor import Executor
 from hansa.apis.learner_spec import Learner
-from hansa.apis.sampling import Sampling
 from hansa.errors import ConfigError
-from hansa.jobs.classes import check_arguments
-from hansa.jobs.component import Component, Variable, as_config
-from hansa.jobs.config import FORMAT_VERSION
-from hansa.jobs.job import WEIGHTS, App, Job
-from hansa.jobs.place import Place, suggestion
-from hansa.jobs.source_files import LocalClasses
+from hansa.jobs.component import Component
+from hansa.jobs.initial_weights import InitialWeights
+from hansa.jobs.job import Job
+from hansa.jobs.recipe_options import (
+    DittoOptions,
+    FedAvgOptions,
+    FedBNOptions,
+    FedOptOptions,
+    FedProxOptions,
+    Options,
+    check_options,
+    check_whole,
+)
+from hansa.jobs.recipe_parts import Trainer, Way, make_job
 
-_ANALYTICS = "analytix_log_stats"
-_NAMES = ("any", "subset", "exact")
-_KINDS = {"full": "WEIGHTS", "diff": "WEIGHT_DIFF"}
-_LEARNER_EXECUTOR = "hansa.components.executors.learner_executor.LearnerExecutor"
-_CARRIED = frozenset(tensors.CARRIERS.values())
+Model = Mapping[str, ArrayLike] | Any  # Any: a torch module, where torch is installed
+"""Initial weights: numbers of any shape by name, or a torch module, whose own they are."""
+Part = type[Executor] | type[Learner] | Component | None
+"""What a site does with the task `train`."""
+Script = str | os.PathLike[str] | None
+"""The path of a training script."""
 
-
-class FedAvgOptions(TypedDict, total=False):
-    """What most users of `fed_avg` leave as it is."""
-
-    name: str
-    """What the job is called; `fed_avg`."""
-    wait_s: int
-    """How many seconds a round waits for the other sites once `min_sites` have answered; 10."""
-    silent_s: float
-    """After how many seconds without a sign of life a site is lost; 60."""
-    threads_per_site: int
-    """How many threads numeric libraries may use for one site; 1."""
-    params_type: Literal["full", "diff"]
-    """What the executor sends back: whole parameters (`full`) or what training added to them (`diff`); `full`."""
-    server_components: Sequence[Component]
-    """More parts on the server, which hear its events; without an id they go by the name of their class."""
-    client_components: Sequence[Component]
-    """More parts at each site, such as a Learner."""
-    sampling: Mapping[str, Any]  # Any: plain JSON
-    """Which of the live sites a round asks: `{"fraction": 0.1}` or `{"count": 100}` of all, of `{"names": [...]}` or of
-    `{"tag": "icu"}`; see `hansa.apis.sampling.Sampling`. All of them unless given."""
-    result_filters: Sequence[Component]
-    """What a site's result goes through before it leaves the site, in this order."""
-    names: Literal["any", "subset", "exact"]
-    """Which tensors a result may have, else it is refused: those of the model and no others (`exact`), some of them
-    (`subset`), or whatever a site sends (`any`), where each tensor is averaged over the sites that sent it. `exact`, or
-    `subset` if there are `result_filters`, which may leave tensors out."""
+_PARTS = "hansa.components"
+_FILTERS = f"{_PARTS}.filters.local_tensors"
 
 
 def fed_avg(
-    model: Mapping[str, ArrayLike],
+    model: Model,
     *,
-    executor: type[Executor] | Component,
+    executor: Part = None,
+    script: Script = None,
     rounds: int = 5,
     min_sites: int | None = None,
     **options: Unpack[FedAvgOptions],
@@ -70,10 +53,12 @@ def fed_avg(
     Data", 2017, arXiv:1602.05629.
 
     Args:
-        model: The initial weights by name: numbers of any shape. They are copied, and travel in the job.
-        executor: What a site does with the task `train`: an Executor class, or a Component with its arguments. A
-            Learner goes into the LearnerExecutor: `Component("...LearnerExecutor", learner_id="learner")`, with the
-            Learner itself among the `client_components`.
+        model: The initial weights by name: numbers of any shape; or a torch module, whose weights and buffers they
+            are. They are copied, keep their dtype (bfloat16 and half, too), and travel in the job.
+        executor: What a site does with the task `train`: an Executor class, a Learner class, or a Component with its
+            arguments.
+        script: Instead of an executor: the path of a training script that speaks `hansa.client`. It travels with the
+            modules beside it that it imports.
         rounds: How many times the sites train; at least 1.
         min_sites: How many sites are enough for a round; None for all sites of the run, or all that the round asks if
             it asks only some (`sampling`).
@@ -85,176 +70,167 @@ def fed_avg(
     Raises:
         ConfigError: A bad argument; its name is in the error.
     """
-    _check_options(options)
-    _check_whole("rounds", rounds, least=1)
+    check_options("fed_avg", options, FedAvgOptions)
+    given: dict[str, Any] = {**options, "min_sites": min_sites}
+    return _job(model, Trainer(executor, script), rounds, options=given, way=Way())
+
+
+def fed_prox(
+    model: Model, *, executor: Part = None, script: Script = None, rounds: int = 5, **options: Unpack[FedProxOptions]
+) -> Job:
+    """Federated averaging whose sites stay near the global model: a proximal term mu/2 · ‖w − w_global‖² in their loss.
+
+    The term is the site's own work (`hansa.algorithms.fed_prox`, or `PTFedProxLoss` in torch): `mu` reaches it as the
+    task's header `fed_prox_mu`, in a script as `FLModel.meta["fed_prox_mu"]`. Li et al., "Federated Optimization in
+    Heterogeneous Networks", 2020, arXiv:1812.06127.
+
+    Args:
+        model: As in `fed_avg`.
+        executor: Likewise.
+        script: Likewise.
+        rounds: Likewise.
+        options: See `FedProxOptions`.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    check_options("fed_prox", options, FedProxOptions)
+    way = Way(recipe="fed_prox", settings={"fed_prox_mu": options.get("mu", 0.01)})
+    return _job(model, Trainer(executor, script), rounds, options=options, way=way)
+
+
+def fed_opt(
+    model: Model, *, executor: Part = None, script: Script = None, rounds: int = 5, **options: Unpack[FedOptOptions]
+) -> Job:
+    """Federated averaging with an optimizer on the server: the mean of the sites' updates is its gradient, negated.
+
+    Reddi et al., "Adaptive Federated Optimization", 2021, arXiv:2003.00295.
+
+    Args:
+        model: As in `fed_avg`. The buffers of a torch module (statistics of batch normalisation) are averaged and not
+            optimised, like all integers.
+        executor: Likewise.
+        script: Likewise.
+        rounds: Likewise.
+        options: See `FedOptOptions`.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    check_options("fed_opt", options, FedOptOptions)
+    optimizer = options.get("optimizer", "adam")
+    rate = options.get("server_learning_rate", 1.0 if optimizer == "sgd" else 0.01)
+    args: dict[str, Any] = {"optimizer": optimizer, **options.get("optimizer_args", {})}
+    args.update({"schedule": rate} if isinstance(rate, Mapping) else {"learning_rate": rate})
+    weights = InitialWeights.of(model)
+    buffers = options.get("buffers", weights.buffers)
+    if buffers:
+        args["buffers"] = buffers
+    generator = Component(f"{_PARTS}.shareablegenerators.fed_opt.FedOptShareableGenerator", **args)
+    way = Way(recipe="fed_opt", generator=generator)
+    return _job(weights, Trainer(executor, script), rounds, options=options, way=way)
+
+
+def scaffold(
+    model: Model, *, executor: Part = None, script: Script = None, rounds: int = 5, **options: Unpack[Options]
+) -> Job:
+    """Federated averaging with control variates, which take out the drift of unlike sites.
+
+    A site gets a COLLECTION of the model and the global control variates and answers with one of its weight difference
+    and the change of its own controls (`hansa.algorithms.scaffold`, or `PTScaffoldHelper` in torch). Karimireddy et
+    al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", 2020, arXiv:1910.06378.
+
+    Args:
+        model: As in `fed_avg`.
+        executor: Likewise.
+        script: Likewise.
+        rounds: Likewise.
+        options: See `Options`; `params_type` is `diff`.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    check_options("scaffold", options, Options)
+    if options.get("params_type", "diff") != "diff":
+        raise ConfigError("SCAFFOLD's sites send what training added to the weights: 'diff'", key="params_type")
+    way = Way(
+        recipe="scaffold",
+        workflow=f"{_PARTS}.workflows.scatter_and_gather_scaffold.ScatterAndGatherScaffold",
+        data_kind={"_model_weights_": "WEIGHT_DIFF", "scaffold_c_diff": "WEIGHT_DIFF"},
+    )
+    given: dict[str, Any] = {**options, "params_type": "diff"}
+    return _job(model, Trainer(executor, script), rounds, options=given, way=way)
+
+
+def fed_bn(
+    model: Model, *, executor: Part = None, script: Script = None, rounds: int = 5, **options: Unpack[FedBNOptions]
+) -> Job:
+    """Federated averaging that leaves batch normalisation at the sites: its tensors never travel.
+
+    Each site keeps its own, from the first round on; the trainer gets a whole model as ever. Li et al., "FedBN:
+    Federated Learning on Non-IID Features via Local Batch Normalization", 2021, arXiv:2102.07623.
+
+    Args:
+        model: As in `fed_avg`; a torch module says itself which tensors belong to batch normalisation.
+        executor: Likewise.
+        script: Likewise.
+        rounds: Likewise.
+        options: See `FedBNOptions`.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    check_options("fed_bn", options, FedBNOptions)
+    weights = InitialWeights.of(model)
+    local = options.get("local", weights.batch_norm)
+    if not local:
+        found = "the module has no batch normalisation" if weights.batch_norm is not None else "arrays do not tell"
+        raise ConfigError(f"say which tensors stay at their site: {found}", key="local")
+    way = Way(
+        recipe="fed_bn",
+        client_components=(Component(f"{_FILTERS}.LocalTensors", id="local_tensors", names=local),),
+        data_filters=(Component(f"{_FILTERS}.PutBackLocal"),),
+        result_filters=(Component(f"{_FILTERS}.KeepLocal"),),
+        leaves_out=True,
+    )
+    return _job(weights, Trainer(executor, script), rounds, options=options, way=way)
+
+
+def ditto(
+    model: Model, *, executor: Part = None, script: Script = None, rounds: int = 5, **options: Unpack[DittoOptions]
+) -> Job:
+    """Federated averaging beside which every site trains a model of its own, drawn to the global one.
+
+    The personal model is the site's own work and never travels (`hansa.algorithms.ditto`, or `PTDittoHelper` in
+    torch): `ditto_lambda` reaches it as the task's header of that name, in a script in `FLModel.meta`. Li et al.,
+    "Ditto: Fair and Robust Federated Learning Through Personalization", 2021, arXiv:2012.04221.
+
+    Args:
+        model: As in `fed_avg`.
+        executor: Likewise.
+        script: Likewise.
+        rounds: Likewise.
+        options: See `DittoOptions`.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    check_options("ditto", options, DittoOptions)
+    way = Way(recipe="ditto", settings={"ditto_lambda": options.get("ditto_lambda", 0.1)})
+    return _job(model, Trainer(executor, script), rounds, options=options, way=way)
+
+
+def _job(
+    model: Model,
+    trainer: Trainer,
+    rounds: int,
+    *,
+    options: Mapping[str, Any],  # Any: one of the options' TypedDicts
+    way: Way,
+) -> Job:
+    check_whole("rounds", rounds, least=1)
+    min_sites = options.get("min_sites")
     if min_sites is not None:
-        _check_whole("min_sites", min_sites, least=1)
-    names = _Parts()
-    name = options.get("name", "fed_avg")
-    app = App(
-        server=_server(names, rounds, min_sites, options),
-        client=_client(names, executor, options),
-        files={WEIGHTS: _weights(model)},
-        origin=name,
-        checked=True,
-    )
-    meta = {key: options[key] for key in ("threads_per_site",) if key in options}
-    job = Job(name, {"app": app}, min_sites=min_sites, meta=meta, classes=names.classes.found)
-    job.check()
-    return job
-
-
-class _Parts:
-    """Turns Components into config, and remembers the classes that only this program has."""
-
-    def __init__(self) -> None:
-        self.classes = LocalClasses()
-
-    def config(self, part: Component, place: Place) -> dict[str, Any]:
-        if isinstance(part.target, type) and (missing := check_arguments(part.target, part.args, place)):
-            what = f"{part.label} needs the argument {missing[0]!r}"
-            raise place.error(f"{what}: Component({part.label}, {missing[0]}=...)")
-        return as_config(part, self.classes.path, place)
-
-    def list(self, argument: str, parts: Iterable[Component]) -> list[dict[str, Any]]:
-        if isinstance(parts, type | Component | str) or not isinstance(parts, Iterable):
-            raise ConfigError(f"must be a list of Components, not {_what(parts)}", key=argument)
-        configs = []
-        for position, part in enumerate(parts):
-            place = Place(key=argument).at(position)
-            if not isinstance(part, Component):
-                raise place.error(f"must be a Component, not {_what(part)}")
-            configs.append({"id": part.label, **self.config(part, place)})
-        return configs
-
-
-def _server(names: _Parts, rounds: int, min_sites: int | None, options: FedAvgOptions) -> dict[str, Any]:
-    enough = Variable("num_sites") if min_sites is None else min_sites
-    parts = [
-        Component(
-            "hansa.components.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
-            id="aggregator",
-            expected_data_kind=_KINDS[options.get("params_type", "full")],
-            names=options.get("names", "subset" if options.get("result_filters") else "exact"),
-        ),
-        Component(
-            "hansa.components.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
-            id="shareable_generator",
-        ),
-        Component("hansa.components.np_model.NPModelPersistor", id="persistor", source=WEIGHTS.removeprefix("config/")),
-        Component(
-            "hansa.components.handlers.intime_model_selection_handler.IntimeModelSelectionHandler", id="model_selector"
-        ),
-        Component("hansa.components.widgets.history_receiver.HistoryReceiver", id="history"),
-    ]
-    chosen = {"sampling": options["sampling"]} if "sampling" in options else {}
-    workflow = Component(
-        "hansa.components.workflows.scatter_and_gather.ScatterAndGather",
-        id="scatter_and_gather",
-        min_clients=enough,
-        num_rounds=rounds,
-        wait_time_after_min_received=options.get("wait_s", 10),
-        min_counted=enough,
-        **chosen,
-    )
-    return {
-        "format_version": FORMAT_VERSION,
-        "server": {"heart_beat_timeout": options.get("silent_s", 60)},
-        "components": names.list("components", parts)
-        + names.list("server_components", options.get("server_components", ())),
-        "workflows": names.list("workflows", [workflow]),
-    }
-
-
-def _client(names: _Parts, executor: object, options: FedAvgOptions) -> dict[str, Any]:
-    parts = [
-        Component("hansa.components.widgets.streaming.AnalyticsSender", id="analytic_sender"),
-        Component(
-            "hansa.components.widgets.convert_to_fed_event.ConvertToFedEvent",
-            id="event_to_fed",
-            events_to_convert=[_ANALYTICS],
-        ),
-    ]
-    place = Place(key="executor")
-    config: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "executors": [{"tasks": ["train"], "executor": names.config(_executor(executor, place), place)}],
-        "components": names.list("components", parts)
-        + names.list("client_components", options.get("client_components", ())),
-    }
-    if filters := names.list("result_filters", options.get("result_filters", ())):
-        config["task_result_filters"] = [{"tasks": ["train"], "filters": filters}]
-    return config
-
-
-def _executor(given: object, place: Place) -> Component:
-    if given is None or isinstance(given, str):
-        raise place.error(f"give an Executor class or a Component('module.Class', arg=...), not {given!r}")
-    if not isinstance(given, type | Component):
-        kind = type(given).__name__
-        raise place.error(f"give the class, not {_what(given)}; every site makes its own: Component({kind}, arg=...)")
-    part = Component(given) if isinstance(given, type) else given
-    cls = part.target
-    if isinstance(cls, type) and issubclass(cls, Learner):
-        raise place.error(
-            f"{part.label} is a Learner: give executor=Component({_LEARNER_EXECUTOR!r}, learner_id='learner') "
-            f"and client_components=[Component({part.label}, id='learner')]"
-        )
-    if isinstance(cls, type) and not issubclass(cls, Executor):
-        raise place.error(f"must be an Executor, and {part.label} is none")
-    return part
-
-
-def _weights(model: object) -> dict[str, NDArray[Any]]:
-    place = Place(key="model")
-    if not isinstance(model, Mapping):
-        raise place.error(f"must be a dict of arrays by name, not {_what(model)}")
-    if not model:
-        raise place.error("has no weights")
-    return {name: _array(name, value, place) for name, value in model.items()}
-
-
-def _array(name: object, value: object, place: Place) -> NDArray[Any]:
-    if not isinstance(name, str):
-        raise place.error(f"the names of weights are texts, not {name!r}")
-    if name == tensors.METADATA:
-        raise place.error(f"no tensor can be called {name!r}: files of tensors keep their metadata under it")
-    detach = getattr(value, "detach", None)  # a torch tensor that takes part in autograd
-    try:
-        array = np.array(detach().cpu().numpy() if callable(detach) else value)
-    except (TypeError, ValueError) as error:
-        raise place.at(name).error(f"is no array: {error}") from None
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise place.at(name).error("has NaN or Inf, so that no result could count")
-    if array.dtype.newbyteorder("<") not in _CARRIED and array.dtype.name not in tensors.ML_DTYPES:
-        raise place.at(name).error(f"weights are numbers, not {array.dtype}")
-    return array
-
-
-def _check_options(options: FedAvgOptions) -> None:
-    known = FedAvgOptions.__annotations__
-    for key in options:
-        if key not in known:
-            raise ConfigError(f"fed_avg takes no such argument{suggestion(key, known)}", key=key)
-    _check_whole("wait_s", options.get("wait_s", 10), least=0)
-    _check_whole("threads_per_site", options.get("threads_per_site", 1), least=1)
-    silent_s: object = options.get("silent_s", 60)
-    if isinstance(silent_s, bool) or not isinstance(silent_s, int | float) or not silent_s > 0:
-        raise ConfigError(f"must be a number above 0, not {silent_s!r}", key="silent_s")
-    if options.get("params_type", "full") not in _KINDS:
-        raise ConfigError(f"must be 'full' or 'diff', not {options['params_type']!r}", key="params_type")
-    if options.get("names", "any") not in _NAMES:
-        raise ConfigError(f"must be 'any', 'subset' or 'exact', not {options['names']!r}", key="names")
-    Sampling.from_config(options.get("sampling"), key="sampling")
-    name: object = options.get("name", "fed_avg")
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"must be a text that is not empty, not {name!r}", key="name")
-
-
-def _check_whole(argument: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"must be a whole number of at least {least}, not {value!r}", key=argument)
-
-
-def _what(value: object) -> str:
-    return f"an instance of {type(value).__name__}"
+        check_whole("min_sites", min_sites, least=1)
+    weights = model if isinstance(model, InitialWeights) else InitialWeights.of(model)
+    return make_job(weights, trainer, rounds=rounds, min_sites=min_sites, options=options, way=way)

@@ -93,6 +93,18 @@ def portable(job: Job, *, only: Side | None = None) -> dict[str, App]:
     }
 
 
+def neighbours_of(script: Path) -> dict[str, Content]:
+    """A script and the modules and packages beside it that it imports, and theirs, by their paths in `custom/`.
+
+    Raises:
+        SyntaxError: One of them is no Python; says which and where.
+        OSError: One of them cannot be read.
+    """
+    files: dict[str, Content] = {script.name: script}
+    _add_neighbours(files, script.parent)
+    return files
+
+
 def _configs(app: App, only: Side | None) -> list[Config | None]:
     return {None: [app.server, app.client], Side.SERVER: [app.server], Side.CLIENT: [app.client]}[only]
 
@@ -224,7 +236,7 @@ def _imported(source: Content) -> Iterator[str]:
     text = source.read_bytes() if isinstance(source, Path) else source
     if not isinstance(text, bytes):
         return
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(ast.parse(text, str(source) if isinstance(source, Path) else "<cells>")):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

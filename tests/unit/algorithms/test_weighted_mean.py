@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hansa.algorithms.arrays import as_value
 from hansa.algorithms.fold import Fold
 from hansa.algorithms.weighted_mean import PIECE, Term, WeightedMean, weighted_mean
 from hansa.errors import RuleError
@@ -225,6 +226,17 @@ def test_torch_tensors() -> None:
     means = weighted_mean({"a": ({"x": a}, 1), "b": ({"x": b}, 1)})
     assert means["x"].dtype == np.float32
     assert means["x"].tolist() == [2.0, 3.0]
+
+
+def test_a_torch_tensor_in_bfloat16_is_taken_as_it_is() -> None:
+    import ml_dtypes
+    import torch
+
+    tensor = torch.tensor([1.0, 2.5], dtype=torch.bfloat16)
+    taken = as_value("x", tensor).array
+    assert taken.dtype == ml_dtypes.bfloat16
+    tensor[0] = 3.0
+    assert taken.tolist() == [3.0, 2.5]  # the tensor's own memory
 
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.bool_])
