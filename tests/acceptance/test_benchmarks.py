@@ -46,3 +46,11 @@ def test_a_large_model_is_measured_in_time_and_memory() -> None:
     assert all(figure["ratio"] > 0 for figure in found)
     # Three interpreters and a model of 4 MB take more than one interpreter and three such arrays.
     assert all(figure["bytes"] > figure["bare_bytes"] > 20_000_000 for figure in found[1:])
+
+
+@pytest.mark.slow
+def test_training_is_measured_beside_a_plain_torch_loop() -> None:
+    found = figures("bench_training")
+    assert [figure["goal"] for figure in found] == [1.07, 1.15]
+    assert all(figure["ratio"] > 0 and figure["bare_s"] > 0 for figure in found)
+    assert all(figure["phases_s"]["execute"] > 0 for figure in found)

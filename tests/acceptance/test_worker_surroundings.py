@@ -19,6 +19,7 @@ from scenarios.federations import Adds
 LOOKS = """
 import json
 import os
+import resource
 from pathlib import Path
 
 import numpy
@@ -33,7 +34,11 @@ class Looks(Executor):
         self.folder = Path(folder)
 
     def execute(self, task_name, shareable, fl_ctx, abort_signal):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            [b"x" * (6 << 20) for _ in range(4)]
         seen = {
+            "faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before,
             "cwd": os.getcwd(),
             "threads": max(pool["num_threads"] for pool in threadpool_info()),
             "variable": os.environ.get("OMP_NUM_THREADS"),
@@ -97,3 +102,17 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         num_workers(None)
     monkeypatch.delenv("HANSA_WORKERS")
     assert num_workers(None) >= 1
+
+
+@pytest.mark.slow
+def test_memory_that_is_freed_and_taken_again_stays_with_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 20 times 4 times 6 MB are 122,880 pages, of which 6,144 must come from the system once.
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    _, seen = look(tmp_path / "a", 1, {})
+    assert seen["faults"] < 15_000
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "0")  # what the user says counts
+    _, seen = look(tmp_path / "b", 1, {})
+    assert seen["faults"] > 60_000
