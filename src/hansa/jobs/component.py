@@ -46,7 +46,7 @@ class Component:
     id: str | None
     args: Mapping[str, Any]  # Any: whatever the class takes; `as_config` holds it to what a file can carry
 
-    def __init__(self, target: type | str, *, id: str | None = None, **args: Any) -> None:
+    def __init__(self, target: type | str, /, *, id: str | None = None, **args: Any) -> None:
         place = Place(key="Component")
         if not isinstance(target, type | str):
             raise place.error(f"give the class, not an instance of {type(target).__name__}: Component(Class, arg=...)")

@@ -35,6 +35,7 @@ Script = str | os.PathLike[str] | None
 
 _PARTS = "hansa.components"
 _FILTERS = f"{_PARTS}.filters.local_tensors"
+_GENERATORS = f"{_PARTS}.shareablegenerators"
 
 
 def fed_avg(
@@ -126,7 +127,7 @@ def fed_opt(
     buffers = options.get("buffers", weights.buffers)
     if buffers:
         args["buffers"] = buffers
-    generator = Component(f"{_PARTS}.shareablegenerators.fed_opt.FedOptShareableGenerator", **args)
+    generator = Component(f"{_GENERATORS}.fed_opt.FedOptShareableGenerator", **args)
     way = Way(recipe="fed_opt", generator=generator)
     return _job(weights, Trainer(executor, script), rounds, options=options, way=way)
 
@@ -188,6 +189,11 @@ def fed_bn(
         raise ConfigError(f"say which tensors stay at their site: {found}", key="local")
     way = Way(
         recipe="fed_bn",
+        # The first round's results lack the local tensors; the model keeps its own for sites that come later.
+        generator=Component(
+            f"{_PARTS}.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
+            keep_missing=True,
+        ),
         client_components=(Component(f"{_FILTERS}.LocalTensors", id="local_tensors", names=local),),
         data_filters=(Component(f"{_FILTERS}.PutBackLocal"),),
         result_filters=(Component(f"{_FILTERS}.KeepLocal"),),

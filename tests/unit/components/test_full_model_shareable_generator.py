@@ -116,6 +116,22 @@ def test_weights_replace_all() -> None:
     assert model["meta"] == {"m": 1}
 
 
+def test_weights_may_also_leave_variables_alone_that_they_lack() -> None:
+    model = make_model_learnable({"w": np.zeros(2, np.float32), "kept": np.full(1, 7.0)}, {})
+    old = model["weights"]
+    generator = FullModelShareableGenerator(keep_missing=True)
+    update = {"w": np.ones(2), "added": np.ones(1)}
+    generator.shareable_to_learnable(DXO(DataKind.WEIGHTS, update).to_shareable(), context(model))
+    assert {name: value.tolist() for name, value in model["weights"].items()} == {
+        "w": [1.0, 1.0],
+        "kept": [7.0],
+        "added": [1.0],
+    }
+    assert model["weights"]["w"].dtype == np.float32
+    assert old["w"].tolist() == [0.0, 0.0]  # a standing task may refer to it
+    assert list(update) == ["w", "added"]
+
+
 def test_weights_come_back_in_the_models_dtype() -> None:
     model = make_model_learnable({"w": np.zeros(2, np.float32), "n": np.zeros(2, np.int64)}, {})
     update = {"w": np.array([0.1, 0.2]), "n": np.array([1.5, 2.5])}

@@ -53,10 +53,10 @@ def test_all_the_ways_to_import() -> None:
 def test_what_is_owed_says_so_in_one_line_and_what_is_unknown_is_not_there() -> None:
     with served():
         with pytest.raises(ImportError) as caught:
-            exec("from nvflare.app_common.pt.pt_fed_utils import PTModelPersistenceFormatManager")
+            exec("from nvflare.app_common.workflows.cyclic_ctl import CyclicController")
         assert str(caught.value) == (
-            "nvflare.app_common.pt.pt_fed_utils.PTModelPersistenceFormatManager is not in this release; it comes with "
-            "'PyTorch, the script API and the algorithms: CIFAR-10 on eight unlike sites'"
+            "nvflare.app_common.workflows.cyclic_ctl.CyclicController is not in this release; it comes with 'Workflows, "
+            "statistics and the fields: cyclic transfer, cross-site evaluation, federated statistics, and real examples'"
         )
         with pytest.raises(ImportError, match="cannot import name 'Nothing' from 'nvflare.apis.dxo'"):
             exec("from nvflare.apis.dxo import Nothing")
@@ -65,13 +65,14 @@ def test_what_is_owed_says_so_in_one_line_and_what_is_unknown_is_not_there() -> 
 
 
 def test_code_that_imports_what_is_owed_fails_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "zz_net.py").write_text("import json\nfrom nvflare.app_common.pt.pt_scaffold import PTScaffoldHelper\n")
+    code_text = "import json\nfrom nvflare.app_common.workflows.cyclic_ctl import CyclicController\n"
+    (tmp_path / "zz_net.py").write_text(code_text)
     with served(), CustomCode(tmp_path) as code, pytest.raises(ConfigError) as caught:
         Builder(ClassPolicy.simulator(), custom=code.modules).component({"path": "zz_net.Net"})
     assert str(caught.value) == (
-        "path: cannot import zz_net: ImportError: nvflare.app_common.pt.pt_scaffold.PTScaffoldHelper is not in this "
-        "release; it comes with 'PyTorch, the script API and the algorithms: CIFAR-10 on eight unlike sites' "
-        "(zz_net.py:2)"
+        "path: cannot import zz_net: ImportError: nvflare.app_common.workflows.cyclic_ctl.CyclicController is not in "
+        "this release; it comes with 'Workflows, statistics and the fields: cyclic transfer, cross-site evaluation, "
+        "federated statistics, and real examples' (zz_net.py:2)"
     )
 
 

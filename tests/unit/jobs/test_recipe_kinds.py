@@ -196,7 +196,7 @@ def test_a_script_travels_with_the_modules_beside_it(tmp_path: Path) -> None:
         ("fed_prox", {"executor": Adds, "mu": -1}, "mu", "at least 0, not -1"),
         ("fed_prox", {"executor": Adds, "min_sites": 0}, "min_sites", "at least 1"),
         ("fed_opt", {"executor": Adds, "optimiser": "adam"}, "optimiser", "did you mean 'optimizer'?"),
-        ("fed_opt", {"executor": Adds, "optimizer": "lamb"}, "optimizer", "must be 'sgd', 'adam', 'yogi' or 'adagrad', not 'lamb'"),
+        ("fed_opt", {"executor": Adds, "optimizer": "lamb"}, "optimizer", "'yogi' or 'adagrad', not 'lamb'"),
         ("fed_opt", {"executor": Adds, "optimizer_args": 1}, "optimizer_args", "must be a dict"),
         ("scaffold", {"executor": Adds, "params_type": "full"}, "params_type", "'diff'"),
         ("ditto", {"executor": Adds, "ditto_lambda": "big"}, "ditto_lambda", "at least 0, not 'big'"),

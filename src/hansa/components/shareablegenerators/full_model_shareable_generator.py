@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
@@ -16,27 +16,50 @@ from hansa.apis.learnable import Learnable
 from hansa.apis.model import ModelLearnable, ModelLearnableKey, model_learnable_to_dxo
 from hansa.apis.shareable import Shareable
 from hansa.apis.shareable_generator import ShareableGenerator
+from hansa.components.shareablegenerators.train_settings import TrainSettings
 from hansa.errors import RuleError
 
 
-@final
 class FullModelShareableGenerator(ShareableGenerator):
     """Sends all weights, and applies what comes back: WEIGHTS replace the model's, WEIGHT_DIFF is added by name.
 
     The model object of the context is updated in place, its arrays are not: a task that still stands may refer to
     them, so each changed variable becomes a new array. Variables keep the dtype that the model has for them.
+
+    Args:
+        train_settings: What the sites are told with each task, by name of the header: a number, a text, or a schedule
+            of numbers by round (`hansa.algorithms.schedules`), such as
+            `{"learning_rate": {"schedule": "cosine", "initial": 0.1}, "fed_prox_mu": 0.01}`.
+        keep_missing: Whether variables that WEIGHTS lack stay in the model as they are; else, as in FLARE, what comes
+            back is the whole model, and they are gone.
+
+    Raises:
+        ValueError: A setting is none of these; names its key.
     """
 
+    def __init__(
+        self,
+        *,
+        train_settings: Mapping[str, Any] | None = None,  # Any: plain JSON
+        keep_missing: bool = False,
+    ) -> None:
+        super().__init__()
+        self._train_settings = TrainSettings(train_settings) if train_settings else None
+        self._keep_missing = keep_missing
+
     def learnable_to_shareable(self, model_learnable: Learnable, fl_ctx: FLContext) -> Shareable:
-        """The model as a DXO of kind WEIGHTS, over the model's arrays but in a dict of its own.
+        """The model as a DXO of kind WEIGHTS, over the model's arrays but in a dict of its own; and the settings.
 
         Raises:
-            ValueError: It is no ModelLearnable.
+            ValueError: It is no ModelLearnable, or a schedule has no value in this round.
         """
         dxo = model_learnable_to_dxo(model_learnable)  # type: ignore[arg-type]  # it looks at the class itself
         # Its own dict, because `shareable_to_learnable` puts new arrays into the model's while a task may stand.
         dxo.data = copy.copy(dxo.data)
-        return dxo.to_shareable()
+        shareable = dxo.to_shareable()
+        if self._train_settings is not None:
+            self._train_settings.put_into(shareable, fl_ctx)
+        return shareable
 
     def shareable_to_learnable(self, shareable: Shareable, fl_ctx: FLContext) -> ModelLearnable:
         """Update the context's GLOBAL_MODEL with an aggregated result, and set its meta to the result's.
@@ -64,11 +87,19 @@ class FullModelShareableGenerator(ShareableGenerator):
             self._add(dxo, model[ModelLearnableKey.WEIGHTS], fl_ctx)
         elif dxo.data_kind == DataKind.WEIGHTS:
             if dxo.data:
-                model[ModelLearnableKey.WEIGHTS] = _in_dtypes_of(model[ModelLearnableKey.WEIGHTS], dxo.data)
+                new = _in_dtypes_of(model[ModelLearnableKey.WEIGHTS], dxo.data)
+                model[ModelLearnableKey.WEIGHTS] = self._completed(model[ModelLearnableKey.WEIGHTS], new)
         else:
             raise ValueError(f"data_kind must be WEIGHTS or WEIGHT_DIFF, but got {dxo.data_kind}")
         model[ModelLearnableKey.META] = dxo.get_meta_props()
         return model
+
+    def _completed(self, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:  # Any: arrays, tensors, numbers
+        if not self._keep_missing or old.keys() <= new.keys():
+            return new
+        result = copy.copy(old)
+        result.update(new)
+        return result
 
     def _add(self, dxo: DXO, weights: dict[str, Any], fl_ctx: FLContext) -> None:  # Any: arrays, tensors, numbers
         unknown = [name for name in dxo.data if name not in weights]
