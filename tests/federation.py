@@ -66,6 +66,7 @@ class Federation:
         *live: str,
         engine: type[ServerEngine] = KnowsSites,
         parts: dict[str, object] | None = None,
+        workflow: type[ScatterAndGather] = ScatterAndGather,
         **arguments: Any,
     ) -> None:
         self.watch = Watch()
@@ -81,7 +82,7 @@ class Federation:
         if isinstance(self.engine, KnowsSites):
             self.engine.live = list(live)
         settings = {"min_clients": 1, "num_rounds": 1, "wait_time_after_min_received": GRACE, **arguments}
-        self.workflow = ScatterAndGather(**settings)
+        self.workflow = workflow(**settings)
         self.sites = Sites(self.engine, self.workflow)
 
     def script(self, *steps: Any) -> None:

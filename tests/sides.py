@@ -31,6 +31,9 @@ class FakeHistory:
     def round_closed(self, round_number: int) -> None:
         self.calls.append(("closed", round_number))
 
+    def ended_early(self, round_number: int, reason: str) -> None:
+        self.calls.append(("ended early", round_number, reason))
+
 
 class Side:
     """An engine. Handlers hear in their order; each sees the event's own EVENT_ID, data and scope."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class RunHistory:
     ) -> None:
         self.rounds: list[RoundRecord] = []
         self.scalars: list[Scalar] = []
+        self.early_end: tuple[int, str] | None = None
+        """The round after which the training ended although there might be more, and why."""
         self._on_line = on_line
         self._now = now
         self._clock = clock
@@ -122,12 +125,30 @@ class RunHistory:
                 record.virtual_seconds = self._clock() - self._virtually_opened_at
             self._line({"round": record.as_dict()})
 
+    def ended_early(self, round_number: int, *, reason: str) -> None:
+        """No round comes after this one although there might be more, and why."""
+        with self._lock:
+            self.early_end = round_number, reason
+            self._line({"early_end": {"round": round_number, "reason": reason}})
+
     def finish(self) -> None:
         """The run is over: rounds that never closed are written down as they stand."""
         with self._lock:
             for record in self.rounds:
                 if record.seconds is None:
                     self._line({"round": record.as_dict()})
+
+    # -- read by components -----------------------------------------------------------------------------------
+
+    def reported(self, round_number: int, name: str) -> dict[str, float]:
+        """What was reported under a name in a round, by site (or `server`); the last value of each."""
+        with self._lock:
+            return {site: values[name] for site, values in self._round(round_number).metrics.items() if name in values}
+
+    def metric(self, round_number: int, name: str) -> float | None:
+        """A metric of a round's global model; see `series`."""
+        with self._lock:
+            return _value(self._round(round_number), name, None)
 
     # -- read by people ----------------------------------------------------------------------------------------
 
@@ -141,7 +162,8 @@ class RunHistory:
         Args:
             name: The metric.
             site: One site's values (`server` for the server's). None: the server's where it reported the
-                metric in that round, else the mean over the sites, weighted as they were counted.
+                metric in that round, else the mean over the sites whose value is finite, weighted as they were
+                counted.
 
         Returns:
             Pairs of round number and value, for the rounds that have one.
@@ -172,6 +194,8 @@ class RunHistory:
         elif "scalar" in line:
             entry = line["scalar"]
             self.scalars.append(Scalar(entry["round"], entry["site"], entry["name"], entry["value"], entry["step"]))
+        elif "early_end" in line:
+            self.early_end = line["early_end"]["round"], line["early_end"]["reason"]
 
     def _round(self, number: int) -> RoundRecord:
         for record in reversed(self.rounds):
@@ -194,6 +218,7 @@ def _value(record: RoundRecord, name: str, site: str | None) -> float | None:
     held = [(s, m[name]) for s, m in sorted(record.metrics.items()) if name in m]
     if not held:
         return None
+    held = [(s, v) for s, v in held if math.isfinite(v)] or held
     weights = [record.counted.get(s, 0.0) for s, _ in held]
     if sum(weights) <= 0:
         weights = [1.0] * len(held)

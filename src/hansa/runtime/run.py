@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa.errors import MissingExtra
 from hansa.runtime.history import RunHistory
 from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, read_lines, read_record
 
@@ -95,7 +96,7 @@ class Run:
         id: Name of the run's folder.
         folder: Where it is kept.
         status: How it ended.
-        cause: Why, where it did not complete.
+        cause: Why, where it did not complete, or completed before its last round.
         history: Rounds, sites and metrics.
         timings: Where the time went.
         problems: What user code raised, in order.
@@ -121,6 +122,26 @@ class Run:
             file = self.folder / MODEL
             self._model = dict(tensors.read(file, mmap=False)) if file.exists() else {}
         return self._model
+
+    def state_dict(self) -> dict[str, Any]:  # Any: torch tensors
+        """The global model as torch tensors, for `load_state_dict`; every dtype as it is, bfloat16 too.
+
+        Raises:
+            MissingExtra: torch is not installed.
+        """
+        try:
+            import torch
+        except ImportError:
+            raise MissingExtra("a model in torch", extra="torch") from None
+        tensors = {}
+        for name, array in self.model.items():
+            kind = getattr(torch, array.dtype.name, None)
+            if array.dtype.kind == "V" and kind is not None:  # of ml_dtypes: torch takes the bits
+                bits = array.view("int16" if array.itemsize == 2 else "uint8")
+                tensors[name] = torch.from_numpy(bits).view(kind)
+            else:
+                tensors[name] = torch.as_tensor(array)
+        return tensors
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, metric: str | None = None) -> Path:
         """Draw the metrics per round, the global model's and each site's.

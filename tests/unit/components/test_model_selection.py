@@ -88,6 +88,54 @@ def test_a_metric_that_is_no_finite_number_is_ignored_with_a_warning(
     run_round(side, [result("site-1", metric), result("site-2", 0.25)])
     assert handler.best_val_metric == 0.25
     assert "site-1: initial_metrics in round 1 is no finite number" in caplog.text
+    run_round(side, [result("site-1", metric, round_number=2), result("site-2", 0.5, round_number=2)], round_number=2)
+    assert handler.best_val_metric == 0.5
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+def test_a_metric_that_is_missing_at_some_sites_is_said_once_for_each(caplog: pytest.LogCaptureFixture) -> None:
+    handler, side = selecting()
+    for number in (1, 2):
+        some = [result("site-2", 0.25, round_number=number), result("site-1", None, round_number=number)]
+        run_round(side, some, round_number=number)
+    assert handler.best_val_metric == 0.25
+    assert caplog.text.count("site-1: initial_metrics is missing, while other sites send it") == 1
+
+
+def test_where_nobody_measures_nothing_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    _, side = selecting()
+    run_round(side, [result("site-1", None), result("site-2", None)])
+    assert caplog.records == []
+
+
+def test_of_a_loss_smaller_is_better() -> None:
+    handler, side = selecting(larger_is_better=False)
+    assert handler.best_val_metric == math.inf
+    for number, loss in ((1, 2.0), (2, 0.5), (3, 1.0)):
+        run_round(side, [result("site-1", loss, round_number=number)], round_number=number)
+    assert (handler.best_val_metric, side.fired.count(BEST)) == (0.5, 2)
+
+
+def test_one_of_several_metrics() -> None:
+    handler, side = selecting(validation_metric_name="loss", larger_is_better=False)
+    run_round(side, [result("site-1", {"accuracy": 0.9, "loss": 0.5}), result("site-2", {"loss": 0.25})])
+    # (0.5 + 0.25) / 2
+    assert handler.best_val_metric == 0.375
+
+
+def test_in_a_collection_the_weights_tell_what_the_collection_does_not() -> None:
+    handler, side = selecting(weigh_by_local_iter=True)
+    sent = []
+    for site, metric, steps in (("site-1", 1.0, 3), ("site-2", 0.0, 1)):
+        weights = DXO(DataKind.WEIGHT_DIFF, {}, {MetaKey.NUM_STEPS_CURRENT_ROUND: steps})
+        meta = {MetaKey.INITIAL_METRICS: metric}
+        both = DXO(DataKind.COLLECTION, {AppConstants.MODEL_WEIGHTS: weights}, meta).to_shareable()
+        both.set_header(AppConstants.CONTRIBUTION_ROUND, 1)
+        both.set_peer_props({ReservedKey.IDENTITY_NAME: site})
+        sent.append(both)
+    run_round(side, sent)
+    # (3 * 1.0 + 1 * 0.0) / 4
+    assert handler.best_val_metric == 0.75
 
 
 def test_another_name_of_the_metric() -> None:

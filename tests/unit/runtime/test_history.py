@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from typing import Any
 
@@ -180,3 +181,36 @@ def test_many_threads_lose_nothing() -> None:
         each.join()
     assert len(history.scalars) == len(lines) == 800
     assert all(metrics == {"x": 199.0} for metrics in history.rounds[0].metrics.values())
+
+
+def test_a_metric_of_a_round_is_the_weighted_mean_over_finite_values() -> None:
+    history, _, _ = make()
+    history.round_opened(2, ["a", "b", "c", "d"])
+    for site, weight, value in (("a", 1, 0.5), ("b", 3, 0.25), ("c", 5, math.nan), ("d", 7, math.inf)):
+        history.result_counted(2, site, weight=weight)
+        history.scalar(2, site, name="loss", value=value)
+    # (1 * 0.5 + 3 * 0.25) / 4
+    assert history.metric(2, "loss") == 0.3125
+    assert history.series("loss") == [(2, 0.3125)]
+    assert history.reported(2, "loss").keys() == {"a", "b", "c", "d"}
+    history.scalar(2, "server", name="loss", value=9.0)
+    assert history.metric(2, "loss") == 9.0
+
+
+def test_a_metric_that_is_nowhere_finite_is_no_number_and_one_that_nobody_reports_is_none() -> None:
+    history, _, _ = make()
+    history.round_opened(0, ["a"])
+    history.result_counted(0, "a", weight=1)
+    history.scalar(0, "a", name="loss", value=math.nan)
+    value = history.metric(0, "loss")
+    assert value is not None
+    assert math.isnan(value)
+    assert history.metric(0, "accuracy") is None
+    assert history.reported(0, "accuracy") == {}
+
+
+def test_an_early_end_is_kept_with_its_reason() -> None:
+    history, lines, _ = make()
+    assert history.early_end is None
+    history.ended_early(4, reason="good enough")
+    assert again(lines).early_end == history.early_end == (4, "good enough")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hansa.apis.aggregator import Aggregator
 from hansa.apis.app_constant import AppConstants
@@ -29,12 +29,21 @@ class Intake:
         owner: The workflow, which fires the events.
         aggregator: What takes the results.
         history: The run's history, if the engine keeps one.
+        examine: Looks at each result before the aggregator does; raises RuleError if it cannot count.
     """
 
-    def __init__(self, owner: FLComponent, aggregator: Aggregator, *, history: History | None) -> None:
+    def __init__(
+        self,
+        owner: FLComponent,
+        aggregator: Aggregator,
+        *,
+        history: History | None,
+        examine: Callable[[Shareable], None] = lambda result: None,
+    ) -> None:
         self._owner = owner
         self._aggregator = aggregator
         self._history = history
+        self._examine = examine
         self._tally: RoundTally | None = None
         self._model: ModelLearnable | None = None
         self._is_aggregated = False  # the round at hand, and the next one is not open yet
@@ -161,12 +170,20 @@ class Intake:
         if fl_ctx.get_prop(RoundKey.REFUSAL) is not None:  # of another result, on a context that serves several
             fl_ctx.set_prop(RoundKey.REFUSAL, None, private=True, sticky=False)
         self._owner.fire_event(AppEventType.BEFORE_CONTRIBUTION_ACCEPT, fl_ctx)
-        accepted = bool(self._aggregator.accept(result, fl_ctx))
+        accepted = self._is_fit(result, fl_ctx) and bool(self._aggregator.accept(result, fl_ctx))
         fl_ctx.set_prop(AppConstants.AGGREGATION_ACCEPTED, accepted, private=True, sticky=False)
         self._owner.fire_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, fl_ctx)
         if accepted:
             return None
         return fl_ctx.get_prop(RoundKey.REFUSAL) or f"refused by {type(self._aggregator).__name__}"
+
+    def _is_fit(self, result: Shareable, fl_ctx: FLContext) -> bool:
+        try:
+            self._examine(result)
+        except RuleError as error:
+            fl_ctx.set_prop(RoundKey.REFUSAL, error.reason, private=True, sticky=False)
+            return False
+        return True
 
     def _of_round(self, fl_ctx: FLContext) -> FLContext:
         """The context, with what an aggregator needs to know of the open round."""

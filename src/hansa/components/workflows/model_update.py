@@ -1,4 +1,4 @@
-"""From a round's aggregate to the next model."""
+"""From the model to a round's task, and from its results to the next model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,23 @@ from hansa.apis.learnable_persistor import LearnablePersistor
 from hansa.apis.model import ModelLearnable
 from hansa.apis.shareable import Shareable
 from hansa.apis.shareable_generator import ShareableGenerator
+from hansa.components.workflows.intake import Intake
+
+
+def of_round(data: Shareable, number: int, num_rounds: int) -> Shareable:
+    """The data of a task, with what the sites need to know of the round."""
+    data.set_header(AppConstants.CURRENT_ROUND, number)
+    data.set_header(AppConstants.NUM_ROUNDS, num_rounds)
+    data.add_cookie(AppConstants.CONTRIBUTION_ROUND, number)
+    return data
+
+
+def aggregate(owner: FLComponent, intake: Intake, fl_ctx: FLContext) -> Shareable:
+    """What the round made of its results; the context of the control flow gets it, too."""
+    update = intake.aggregate(fl_ctx)
+    fl_ctx.set_prop(AppConstants.AGGREGATION_RESULT, update, private=True, sticky=False)
+    owner.fire_event(AppEventType.AFTER_AGGREGATION, fl_ctx)
+    return update
 
 
 def update_model(
@@ -36,10 +53,6 @@ def update_model(
         The model; None if the run is to end, also because the generator made something else.
     """
     generator, persistor = parts
-    fl_ctx.set_prop(AppConstants.AGGREGATION_RESULT, update, private=True, sticky=False)
-    owner.fire_event(AppEventType.AFTER_AGGREGATION, fl_ctx)
-    if must_stop():
-        return None
     owner.fire_event(AppEventType.BEFORE_SHAREABLE_TO_LEARNABLE, fl_ctx)
     learned = generator.shareable_to_learnable(update, fl_ctx)
     if not isinstance(learned, ModelLearnable):

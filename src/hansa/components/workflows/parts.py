@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from hansa.apis.aggregator import Aggregator
 from hansa.apis.app_constant import AppConstants
+from hansa.apis.engine import History, OffersHistory, port
 from hansa.apis.fl_context import FLContext
 from hansa.apis.learnable_persistor import LearnablePersistor
 from hansa.apis.model import ModelLearnable
+from hansa.apis.shareable_generator import ShareableGenerator
 from hansa.errors import ConfigError
 
 C = TypeVar("C")
@@ -29,6 +32,30 @@ def component_of(
         return component
     found = "there is none" if component is None else f"it is a {type(component).__name__}"
     raise ConfigError(f"component {component_id!r} must be a {kind.__name__}, but {found}")
+
+
+def find_parts(
+    engine: Any,  # Any: as above
+    aggregator_id: str,
+    persistor_id: str,
+    shareable_generator_id: str,
+) -> tuple[Aggregator, LearnablePersistor, ShareableGenerator]:
+    """What a training consists of.
+
+    Raises:
+        ConfigError: One is not there, or is something else.
+    """
+    return (
+        component_of(engine, aggregator_id, kind=Aggregator),
+        component_of(engine, persistor_id, kind=LearnablePersistor),
+        component_of(engine, shareable_generator_id, kind=ShareableGenerator),
+    )
+
+
+def history_of(engine: object) -> History | None:
+    """The run's history, if the engine keeps one."""
+    offer = port(engine, OffersHistory)
+    return offer.history if offer is not None else None
 
 
 def initial_model(persistor: LearnablePersistor, fl_ctx: FLContext) -> ModelLearnable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hansa.apis.dxo import MetaKey
 from hansa.apis.engine import History
 from hansa.apis.shareable import Shareable
 from hansa.components.workflows.contribution import facts_of
@@ -41,8 +40,8 @@ class RoundTally:
         if self._history is not None:
             facts = facts_of(result)
             self._history.result_counted(self.number, site, weight=facts.num_steps)
-            if facts.initial_metric is not None:
-                self._history.scalar(self.number, site, name=MetaKey.INITIAL_METRICS, value=facts.initial_metric)
+            for name, value in facts.initial_metrics.items():
+                self._history.scalar(self.number, site, name=name, value=value)
 
     def refused(self, site: str, reason: str) -> None:
         """A result is not part of the aggregate."""
@@ -50,10 +49,16 @@ class RoundTally:
         if self._history is not None:
             self._history.result_refused(self.number, site, reason=reason)
 
-    def closed(self) -> None:
-        """The round's model is committed."""
+    def closed(self, enough: str | None = None) -> None:
+        """The round's model is committed.
+
+        Args:
+            enough: Why no further round begins, if somebody has had enough.
+        """
         if self._history is not None:
             self._history.round_closed(self.number)
+            if enough is not None:
+                self._history.ended_early(self.number, reason=enough)
 
     def shortfall(self, needed: int | None = None) -> str | None:
         """One line on why this round is not enough; None if it is.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from hansa.apis.app_event_type import AppEventType
 from hansa.apis.client import Client
 from hansa.apis.controller import Controller
 from hansa.apis.controller_spec import ClientTask, Task
-from hansa.apis.engine import OffersHistory, RoundKey, port
+from hansa.apis.engine import RoundKey
 from hansa.apis.fl_context import FLContext
 from hansa.apis.folding import FoldedPart, FoldPlan
 from hansa.apis.learnable_persistor import LearnablePersistor
@@ -21,10 +21,11 @@ from hansa.apis.sampling import Sampling
 from hansa.apis.shareable import Shareable
 from hansa.apis.shareable_generator import ShareableGenerator
 from hansa.apis.signal import Signal
-from hansa.components.workflows.checks import check_ints, check_strs
+from hansa.components.workflows.checks import check_strs
 from hansa.components.workflows.intake import Intake, callbacks_of
-from hansa.components.workflows.model_update import hand_on, update_model
-from hansa.components.workflows.parts import component_of, initial_model
+from hansa.components.workflows.model_update import aggregate, hand_on, of_round, update_model
+from hansa.components.workflows.parts import find_parts, history_of, initial_model
+from hansa.components.workflows.round_limits import RoundLimits
 from hansa.components.workflows.round_tally import RoundTally
 from hansa.components.workflows.targets import check_knows_sites, names_of_sites, round_targets
 from hansa.errors import ConfigError
@@ -43,6 +44,9 @@ class ScatterAndGather(Controller):
 
     With a `sampling` a round asks only some of the live sites, and nobody joins it; where it draws fewer than
     `min_clients` or `min_counted`, these are enough. The draw depends on job seed, workflow, round and live sites.
+
+    A component that has heard or seen enough sets `RoundKey.ENOUGH` in the context of ROUND_DONE to the reason, in one
+    line: then no further round begins, and the workflow ends as one that has run all of them.
 
     `accept` and `aggregate` never overlap. A result that comes after its round is offered to the aggregator, which
     refuses what is stale, and stands in the history as late. With an engine that tells nothing about its sites, or
@@ -91,9 +95,10 @@ class ScatterAndGather(Controller):
         sampling: Mapping[str, Any] | None = None,  # Any: plain JSON
     ) -> None:
         super().__init__()
-        check_ints(min_clients=min_clients, at_least=1)
-        check_ints(num_rounds=num_rounds, start_round=start_round, train_timeout=train_timeout, min_counted=min_counted)
-        check_ints(wait_time_after_min_received=wait_time_after_min_received)
+        limits = RoundLimits(
+            min_clients, num_rounds, start_round, wait_time_after_min_received, train_timeout, min_counted
+        )
+        self._limits = limits.checked()
         check_strs(aggregator_id=aggregator_id, persistor_id=persistor_id, train_task_name=train_task_name)
         check_strs(shareable_generator_id=shareable_generator_id)
         self.aggregator_id = aggregator_id
@@ -101,17 +106,12 @@ class ScatterAndGather(Controller):
         self.shareable_generator_id = shareable_generator_id
         self.train_task_name = train_task_name
         self.ignore_result_error = ignore_result_error
-        self._min_clients = min_clients
-        self._num_rounds = num_rounds
-        self._start_round = start_round
-        self._wait_time_after_min_received = wait_time_after_min_received
-        self._train_timeout = train_timeout
-        self._min_counted = min_counted
         self._sampling = Sampling.from_config(sampling, key="sampling")
         self._closed_from = min_clients if self._sampling.asks_all else 0  # so many answers, and nobody joins any more
         self._phase = AppConstants.PHASE_INIT
         self._current_round = self._next_round = start_round
         self._global_weights = ModelLearnable()
+        self._enough: str | None = None  # why the training ended before its last round
         self._gave_up = False
         self._intake: Intake | None = None
         self._task: Task | None = None
@@ -119,19 +119,20 @@ class ScatterAndGather(Controller):
     # -- what a restart needs ----------------------------------------------------------------------------------
 
     def state(self) -> Mapping[str, Any]:  # Any: see hansa.apis.engine.Stateful
-        """The round to go on with."""
-        return {"next_round": self._next_round}
+        """The round to go on with; and why there is none, if somebody has had enough."""
+        ended = {} if self._enough is None else {"enough": self._enough}
+        return {"next_round": self._next_round, **ended}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # Any: as above
         """Go on where `state` was taken."""
         self._next_round = int(state["next_round"])
+        self._enough = state.get("enough")
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Tell who collects statistics how far the training is."""
         super().handle_event(event_type, fl_ctx)
-        collector = fl_ctx.get_prop(_STATS_COLLECTOR) if event_type == _GET_STATS else None
-        if collector is not None:
-            info = {"phase": self._phase, "current_round": self._current_round, "num_rounds": self._num_rounds}
+        if event_type == _GET_STATS and (collector := fl_ctx.get_prop(_STATS_COLLECTOR)) is not None:
+            info = {"phase": self._phase, "current_round": self._current_round, "num_rounds": self._limits.num_rounds}
             collector.add_info(group_name=self._name, info=info)
 
     def start_controller(self, fl_ctx: FLContext) -> None:
@@ -140,17 +141,15 @@ class ScatterAndGather(Controller):
         engine = fl_ctx.get_engine()
         try:
             check_knows_sites(engine, self._sampling)
-            self.aggregator = component_of(engine, self.aggregator_id, kind=Aggregator)
-            self.persistor = component_of(engine, self.persistor_id, kind=LearnablePersistor)
-            self.shareable_gen = component_of(engine, self.shareable_generator_id, kind=ShareableGenerator)
-            fl_ctx.set_prop(AppConstants.START_ROUND, self._start_round, private=True, sticky=True)
-            fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._num_rounds, private=True, sticky=False)
+            ids = self.aggregator_id, self.persistor_id, self.shareable_generator_id
+            self.aggregator, self.persistor, self.shareable_gen = find_parts(engine, *ids)
+            fl_ctx.set_prop(AppConstants.START_ROUND, self._limits.start_round, private=True, sticky=True)
+            fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._limits.num_rounds, private=True, sticky=False)
             self._global_weights = initial_model(self.persistor, fl_ctx)
         except ConfigError as error:
             self._give_up(f"{self._name}: {error}", fl_ctx)
             return
-        offer = port(engine, OffersHistory)
-        self._intake = Intake(self, self.aggregator, history=offer.history if offer else None)
+        self._intake = Intake(self, self.aggregator, history=history_of(engine), examine=self._examine)
         fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, self._global_weights, private=True, sticky=True)
         self.fire_event(AppEventType.INITIAL_MODEL_LOADED, fl_ctx)
 
@@ -162,14 +161,14 @@ class ScatterAndGather(Controller):
         # This context need not come from the manager that `start_controller`'s went back to.
         fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, self._global_weights, private=True, sticky=True)
         fl_ctx.set_prop(AppConstants.PHASE, self._phase, private=True, sticky=False)
-        fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._num_rounds, private=True, sticky=False)
-        self.log_info(fl_ctx, f"{self._num_rounds} rounds, from round {self._next_round}")
+        fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._limits.num_rounds, private=True, sticky=False)
+        self.log_info(fl_ctx, f"{self._limits.num_rounds} rounds, from round {self._next_round}")
         self.fire_event(AppEventType.TRAINING_STARTED, fl_ctx)
-        for number in range(self._next_round, self._start_round + self._num_rounds):
-            if not self._run_round(number, self._intake, abort_signal=abort_signal, fl_ctx=fl_ctx):
+        while self._enough is None and self._next_round < self._limits.end:
+            if not self._run_round(self._next_round, self._intake, abort_signal=abort_signal, fl_ctx=fl_ctx):
                 return
         self._phase = AppConstants.PHASE_FINISHED
-        self.log_info(fl_ctx, "training finished")
+        self.log_info(fl_ctx, f"training finished{f': {self._enough}' if self._enough else ''}")
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         """Whatever comes from now on is too late."""
@@ -184,7 +183,7 @@ class ScatterAndGather(Controller):
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, number, private=True, sticky=False)
         targets = round_targets(
             fl_ctx.get_engine(),
-            self._min_clients,
+            self._limits.min_clients,
             sampling=self._sampling,
             draw=f"{self.workflow_index}/sites/{number}",
             abort_signal=abort_signal,
@@ -199,23 +198,37 @@ class ScatterAndGather(Controller):
         fl_ctx.set_prop(RoundKey.TARGETS, targets, private=True, sticky=True)
         hand_on(fl_ctx)
         self.fire_event(AppEventType.ROUND_STARTED, fl_ctx)
-
         self._scatter(targets, abort_signal, fl_ctx=fl_ctx)
         if must_stop() or not self._is_enough(tally, fl_ctx):
             return False
-        parts = (self.shareable_gen, self.persistor)
-        model = update_model(self, intake.aggregate(fl_ctx), parts=parts, fl_ctx=fl_ctx, must_stop=must_stop)
-        if model is None:
+        update = aggregate(self, intake, fl_ctx)
+        if must_stop() or not self._learn(update, tally, must_stop=must_stop, fl_ctx=fl_ctx):
             return False
-        self._global_weights = model
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
+        enough = fl_ctx.get_prop(RoundKey.ENOUGH)
+        self._enough = None if enough is None or number + 1 == self._limits.end else str(enough)
         self._next_round = number + 1
         version = self.commit(fl_ctx, self.state())
         if version is not None:
             fl_ctx.set_prop(RoundKey.MODEL_VERSION, version, private=True, sticky=True)
-        tally.closed()
+        tally.closed(self._enough)
         self.log_info(fl_ctx, f"round {number} finished: {tally.num_counted} results counted")
         return True
+
+    def _task_data(self, fl_ctx: FLContext) -> Shareable:
+        """What the round sends to the sites."""
+        return self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)
+
+    def _examine(self, result: Shareable) -> None:
+        """Look at a result before the aggregator does; RuleError if it cannot count."""
+
+    def _learn(self, update: Shareable, tally: RoundTally, *, must_stop: Callable[[], bool], fl_ctx: FLContext) -> bool:
+        """Make the next model of the round's aggregate, and save it; False if the run is to end."""
+        parts = (self.shareable_gen, self.persistor)
+        model = update_model(self, update, parts=parts, fl_ctx=fl_ctx, must_stop=must_stop)
+        if model is not None:
+            self._global_weights = model
+        return model is not None
 
     def _wait_for(self, fl_ctx: FLContext, missing: str) -> None:
         self.waits_for = f"round {self._current_round} waits for {missing}"
@@ -223,26 +236,13 @@ class ScatterAndGather(Controller):
 
     def _scatter(self, targets: list[str] | None, abort_signal: Signal, *, fl_ctx: FLContext) -> None:
         """Post the task and wait for the answers."""
-        data = self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)
-        data.set_header(AppConstants.CURRENT_ROUND, self._current_round)
-        data.set_header(AppConstants.NUM_ROUNDS, self._num_rounds)
-        data.add_cookie(AppConstants.CONTRIBUTION_ROUND, self._current_round)
-        self._task = task = Task(
-            name=self.train_task_name,
-            data=data,
-            timeout=self._train_timeout,
-            before_task_sent_cb=self._before_task_sent,
-            result_received_cb=self._result_received,
-        )
+        data = of_round(self._task_data(fl_ctx), self._current_round, self._limits.num_rounds)
+        self._task = task = Task(self.train_task_name, data, timeout=self._limits.timeout)
+        task.before_task_sent_cb, task.result_received_cb = self._before_task_sent, self._result_received
+        names = None if targets is None else list(targets)
+        enough = self._sampling.at_most(self._limits.min_clients, targets)
         try:
-            self.broadcast_and_wait(
-                task=task,
-                fl_ctx=fl_ctx,
-                targets=None if targets is None else list(targets),
-                min_responses=self._sampling.at_most(self._min_clients, targets),
-                wait_time_after_min_received=self._wait_time_after_min_received,
-                abort_signal=abort_signal,
-            )
+            self.broadcast_and_wait(task, fl_ctx, names, enough, self._limits.grace, abort_signal)
         finally:
             self._task = None
         # Task and client tasks refer to each other, so that only the garbage collector finds them, some rounds later:
@@ -252,8 +252,7 @@ class ScatterAndGather(Controller):
             raise task.exception
 
     def _is_enough(self, tally: RoundTally, fl_ctx: FLContext) -> bool:
-        shortfall = tally.shortfall(self._sampling.at_most(self._min_counted, tally.targets))
-        if shortfall is not None:
+        if (shortfall := tally.shortfall(self._sampling.at_most(self._limits.min_counted, tally.targets))) is not None:
             self._give_up(shortfall, fl_ctx)
         elif (fewer := tally.shortfall()) is not None:
             self.log_warning(fl_ctx, fewer, fire_event=False)

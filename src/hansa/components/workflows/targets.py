@@ -59,6 +59,12 @@ def names_of_sites(engine: object) -> list[str]:
     return [] if get_clients is None else [client.name for client in get_clients()]
 
 
+def names_of_eligible(engine: object, sampling: Sampling) -> list[str]:
+    """The live sites that a round may ask, where somebody knows the sites."""
+    get_clients: Callable[[], list[Client]] | None = getattr(engine, "get_clients", None)
+    return [] if get_clients is None else sampling.eligible(get_clients())
+
+
 def check_knows_sites(engine: object, sampling: Sampling) -> None:
     """Refuse to choose among sites that nobody knows.
 
