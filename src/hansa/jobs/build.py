@@ -9,7 +9,6 @@ lacks the parameters that only its owner knows). FLARE hides every failure here;
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
@@ -155,7 +154,7 @@ class Builder:
 
     def _argument(self, value: Any, place: Place, built: list[object]) -> Any:  # Any: JSON in, an object or JSON out
         if not is_component(value):
-            return copy.deepcopy(value)  # every site gets containers of its own
+            return _own(value)
         if value.get("disabled"):
             return None
         try:
@@ -163,10 +162,17 @@ class Builder:
         except UnknownClass:
             if "path" in value and "args" in value:
                 raise
-            return copy.deepcopy(value)
+            return _own(value)
         if check_arguments(made, *written_args(value, place)):
-            return copy.deepcopy(value)
+            return _own(value)
         return self._component(value, place, built, object)
+
+
+def _own(value: Any) -> Any:  # Any: JSON; or objects that a component hands over, which stay themselves
+    """Containers of one's own, since every site gets the same config."""
+    if isinstance(value, dict):
+        return {key: _own(item) for key, item in value.items()}
+    return [_own(item) for item in value] if isinstance(value, list) else value
 
 
 class _Build(Protocol):
