@@ -8,6 +8,7 @@
     algorithms/    the mathematics on arrays; knows nothing of federations
     components/    ready-made parts that jobs name: workflows, aggregators, filters, ...
     wire/          how values become bytes
+    client/        the script API: init, is_running, receive, send, log
     jobs/          what is run: recipes, job folders, their config, building
     compat.py      import it, and `nvflare`'s names are Hansa's
     runtime/       where it runs: the simulator, and what a run leaves behind

@@ -40,6 +40,14 @@ def test_many_sites_are_measured_beside_a_bare_loop() -> None:
 
 
 @pytest.mark.slow
+def test_the_way_to_a_script_and_back_is_measured_beside_a_copy() -> None:
+    [found] = figures("bench_script")
+    assert found["goal"] == 3.0
+    assert found["seconds"] > found["bare_seconds"] > 0
+    assert len(found["all_seconds"]) == len(found["all_bare_seconds"]) == 7  # two apart, and five
+
+
+@pytest.mark.slow
 def test_a_large_model_is_measured_in_time_and_memory() -> None:
     found = figures("bench_large_model")
     assert [figure["goal"] for figure in found] == [1.8, 1.6, 2.4, None]

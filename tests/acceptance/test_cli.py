@@ -166,6 +166,32 @@ def test_runs_plot_and_rm(cli: Cli) -> None:
     assert list((cli.folder / "plots").iterdir()) == []
 
 
+def test_runs_compare_and_a_plot_of_groups(cli: Cli) -> None:
+    for name, seed in (("adds", "0"), ("adds", "1"), ("adds", "2")):
+        assert cli("simulate", name, "-n", "2", "--seed", seed, "--home", "many").returncode == 0
+    runs = sorted(folder.name for folder in (cli.folder / "many").iterdir())
+    compared = cli("runs", "compare", *runs, "--home", "many")
+    assert (compared.returncode, compared.stderr) == (0, "")
+    first, head, row = compared.stdout.splitlines()
+    assert first == "loss of the global model, lower is better"
+    assert head.split() == ["run", "sites", "rounds", "seeds", "best", "in", "round", "last", "seconds"]
+    assert row.split()[:7] == ["adds", "2", "2", "0-2", "0.5000", "±", "0.0000"]
+    assert len(cli("runs", "compare", *runs, "--home", "many", "--no-group").stdout.splitlines()) == 2 + len(runs)
+    facts = json.loads(cli("runs", "compare", *runs, "--home", "many", "--json", "--higher").stdout)
+    assert (facts["metric"], facts["lower_is_better"], facts["notes"]) == ("loss", False, [])
+    assert facts["rows"][0]["runs"] == runs
+    drawn = cli("runs", "plot", *runs, "--home", "many", "-o", "group.svg", "--title", "Ten", "--label", "Adds")
+    assert (drawn.returncode, drawn.stdout, drawn.stderr) == (0, "group.svg\n", "")
+    assert ">Adds (3 runs): 0.5000 ± 0.0000<" in (cli.folder / "group.svg").read_text()
+    assert ">Ten<" in (cli.folder / "group.svg").read_text()
+    assert "label: give one per run (3), not 1" in complaint(
+        cli("runs", "plot", *runs, "--home", "many", "--label", "Adds", "--no-group"), 2
+    )
+    assert "no metric 'los'; there are: loss" in complaint(
+        cli("runs", "compare", *runs, "--home", "many", "--metric", "los"), 2
+    )
+
+
 def test_a_run_that_fails_is_one_line_with_site_cause_and_folder(cli: Cli) -> None:
     result = cli("simulate", "fails", "-n", "2", "--home", "failed")
     line = complaint(result, 1)

@@ -7,9 +7,11 @@ with an engine that knows only contexts and events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+from hansa.apis.script import RunningScript
 
 
 class RoundKey:
@@ -25,6 +27,8 @@ class RoundKey:
     """str: header of a result whose return code is not OK: what went wrong, in one line."""
     FOLDED = "__folded__"
     """str: header of a result whose tensors came in a `FoldedPart`: why it does not count, "" if it does."""
+    ENOUGH = "__enough__"
+    """str: set in the context of ROUND_DONE by who wants no further round: why, in one line (not sticky)."""
 
 
 @runtime_checkable
@@ -79,6 +83,26 @@ class History(Protocol):
         """The round's model is committed."""
         ...
 
+    def ended_early(self, round_number: int, *, reason: str) -> None:
+        """No round comes after this one although there might be more, and why."""
+        ...
+
+    def reported(self, round_number: int, name: str) -> Mapping[str, float]:
+        """What was reported under a name in a round, by site (or `server`); the last value of each."""
+        ...
+
+    def metric_names(self) -> list[str]:
+        """Every metric that was reported in some round, sorted."""
+        ...
+
+    def metric(self, round_number: int, name: str) -> float | None:
+        """A metric of a round's global model: the server's value, else the mean over the sites.
+
+        The mean is over those whose value is finite, weighted as they were counted; NaN or infinite where none is.
+        None where nobody reported it.
+        """
+        ...
+
 
 @runtime_checkable
 class OffersWaiter(Protocol):
@@ -97,6 +121,16 @@ class OffersHistory(Protocol):
     @property
     def history(self) -> History:
         """The record of this run."""
+        ...
+
+
+@runtime_checkable
+class OffersFacts(Protocol):
+    """An engine that knows what is run."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:  # Any: JSON
+        """`run` (its name), `job`, `sites` (their names), `seed`, and what else the run's record keeps of it."""
         ...
 
 
@@ -145,6 +179,24 @@ class OffersWriter(Protocol):
 
     def finish_writes(self) -> None:
         """Return when everything handed over so far is written."""
+        ...
+
+
+@runtime_checkable
+class ScriptHost(Protocol):
+    """An engine that runs a site's training script in a process of its own."""
+
+    def start_script(self, script: str, args: Sequence[str], *, seed: int) -> RunningScript:
+        """Start a script; it works in the site's workspace, and what it prints goes into the site's log.
+
+        Args:
+            script: A Python file, relative to the folder `custom/` of the site's app.
+            args: Its command line.
+            seed: The seed of what it draws before its first task.
+
+        Raises:
+            RunError: There is no such file, or the system cannot start it.
+        """
         ...
 
 

@@ -6,12 +6,13 @@ is in Hansa (`module:Name`), with the same positional order, defaults and values
 work that brings it. Under `also` stand names that programs take from modules which only import them.
 
 Old paths in job configs are resolved here, and a test holds Hansa to the table. The file is read at the first call.
-`python -m hansa.apis.flare_names` prints the count.
+`python -m hansa.apis.flare_names` prints the count, with `--markdown` the page of the documentation that shows it all.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from functools import cache
 from importlib import resources
@@ -118,14 +119,58 @@ def _also() -> dict[str, str]:
 
 def count_lines() -> list[str]:
     """How many names are done, how many owed and by what: one line each."""
-    rows = names()
-    debts = Counter(row.owed for row in rows if row.owed is not None)
-    done = len(rows) - debts.total()
+    return [_count(), *(f"{number:4d}  {title}" for title, number in _debts().most_common())]
+
+
+def page_lines() -> list[str]:
+    """The page `docs/flare-names.md`: every name, package by package, with its place here or what brings it."""
+    owed_table = ["", "| names | come with |", "| ---: | --- |"]
+    owed_table += [f"| {number} | {title} |" for title, number in _debts().most_common()]
+    packages = dict.fromkeys(_package(row.path) for row in names())
     return [
-        f"done {done} of {len(rows)}, owed {debts.total()}",
-        *(f"{number:4d}  {title}" for title, number in debts.most_common()),
+        "# Names of FLARE 2.0",
+        "",
+        "<!-- Made by `python -m hansa.apis.flare_names --markdown`; do not edit. -->",
+        "",
+        "Where each public name of FLARE 2.0.19 is in Hansa. Code that imports it by its old name finds the same",
+        "object (see [](flare-job-folders.md)), and so does a job's config: by its path or, a class, by its bare name.",
+        "",
+        f"{_count().capitalize()}.",
+        *(owed_table if _debts() else ()),
+        *(line for package in packages for line in _section(package)),
+        "",
+        "## Names that modules only pass on",
+        "",
+        "| in FLARE 2.0 | in Hansa |",
+        "| --- | --- |",
+        *(f"| `{path}` | `{target.replace(':', '.')}` |" for path, target in _also().items()),
     ]
 
 
+def _debts() -> Counter[str]:
+    return Counter(row.owed for row in names() if row.owed is not None)
+
+
+def _count() -> str:
+    debts = _debts().total()
+    return f"done {len(names()) - debts} of {len(names())}, owed {debts}"
+
+
+def _section(package: str) -> list[str]:
+    rows = [row for row in names() if _package(row.path) == package]
+    return ["", f"## {package}", "", "| in FLARE 2.0 | in Hansa |", "| --- | --- |", *map(_table_row, rows)]
+
+
+def _table_row(row: FlareName) -> str:
+    place = f"`{row.to.replace(':', '.')}`" if row.to is not None else f"not yet; comes with *{row.owed}*"
+    return f"| `{row.path}` | {place} |"
+
+
+def _package(path: str) -> str:
+    """The package that a section is about: `nvflare.apis`, or `nvflare.app_common.pt`."""
+    steps = path.split(".")[:-1]
+    return ".".join(steps[: 3 if steps[1] == "app_common" and len(steps) > 3 else 2])
+
+
 if __name__ == "__main__":
-    print("\n".join(count_lines()))
+    print("\n".join(page_lines() if "--markdown" in sys.argv[1:] else count_lines()))

@@ -22,7 +22,12 @@ _HOMES = {
     "Component": "hansa.jobs.component",
     "Variable": "hansa.jobs.component",
     "Job": "hansa.jobs.job",
-    **dict.fromkeys(("ditto", "fed_avg", "fed_bn", "fed_opt", "fed_prox", "scaffold"), _RECIPES),
+    "ditto": _RECIPES,
+    "fed_avg": _RECIPES,
+    "fed_bn": _RECIPES,
+    "fed_opt": _RECIPES,
+    "fed_prox": _RECIPES,
+    "scaffold": _RECIPES,
 }
 
 

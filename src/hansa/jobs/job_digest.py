@@ -19,7 +19,9 @@ def digest(job: Job) -> str:
     """
     told = hashlib.sha256()
     for name, app in sorted(job.apps.items()):
-        configs = json.dumps([name, app.server, app.client], sort_keys=True, default=repr)
+        configs = json.dumps(
+            [name, app.server, app.client], sort_keys=True, default=lambda part: type(part).__qualname__
+        )
         told.update(configs.encode("utf-8"))
         for path, content in sorted(app.files.items()):
             if path.endswith(".py"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from hansa.apis.client import Client
@@ -14,11 +15,14 @@ from hansa.apis.server_engine_spec import ServerEngineSpec
 from hansa.apis.shareable import Shareable, make_reply
 from hansa.apis.widget import Widget
 from hansa.apis.workspace import Workspace
+from hansa.errors import RunError
 from hansa.runtime import user_code
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.events import EventFirer
 from hansa.runtime.history import RunHistory
 from hansa.runtime.later import LaterWriter
+from hansa.runtime.script_host import Scripts
+from hansa.runtime.script_process import ScriptProcess
 from hansa.runtime.seeding import task_seed
 
 AuxHandler = Callable[..., Any]  # Any: user code; called with topic=, request=, fl_ctx=
@@ -152,11 +156,13 @@ class Services:
         loop: Clock and waiting place.
         history: The record.
         writer: Writes files beside the round.
+        facts: What is run; see `hansa.apis.engine.OffersFacts`.
     """
 
     loop: EventLoop
     history: RunHistory
     writer: LaterWriter
+    facts: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
 
 
 class ServerEngine(_Engine, ServerEngineSpec):
@@ -186,6 +192,7 @@ class ServerEngine(_Engine, ServerEngineSpec):
         self._seed = seed
         self.waiter = services.loop
         self.history = services.history
+        self.facts = services.facts
         self.on_commit: Callable[[Mapping[str, Any]], int] = lambda state: 0
         self.on_stop: Callable[[], None] = lambda: None
         self.on_problem: Callable[[str, BaseException], None] = lambda where, error: None
@@ -233,15 +240,31 @@ class ClientEngine(_Engine, ClientEngineSpec):
     """A site's engine."""
 
     def __init__(
-        self, manager_of: Callable[[object], FLContextManager], workspace: Workspace, *, link: AuxLink, site: str
+        self,
+        manager_of: Callable[[object], FLContextManager],
+        workspace: Workspace,
+        *,
+        link: AuxLink,
+        site: str,
+        scripts: Scripts | None = None,
     ) -> None:
         super().__init__(manager_of, workspace, link)
         self._site = site
+        self._scripts = scripts
 
     def serve(self, site: str, workspace: Workspace, *, manager: FLContextManager) -> None:
         """Be another site's engine from now on."""
         self._site, self._workspace, self._manager = site, workspace, manager
         self.aux = AuxTable()
+
+    def start_script(self, script: str, args: Sequence[str], *, seed: int) -> ScriptProcess:
+        """See `hansa.apis.engine.ScriptHost`."""
+        if self._scripts is None:
+            raise RunError("no scripts are run here")
+        with self.new_context() as fl_ctx:
+            custom = Path(self._workspace.get_app_custom_dir(fl_ctx.get_run_number()))
+        folder = Path(self._workspace.get_root_dir())
+        return self._scripts.start(self._site, custom / script, args=args, folder=folder, seed=seed)
 
     def get_task_assignment(self, fl_ctx: FLContext) -> TaskAssignment | None:
         """Tasks are pushed to a site; there is never one to fetch."""

@@ -20,13 +20,14 @@ from hansa.jobs.build import Builder, ClientApp, Parts, ServerApp
 from hansa.runtime.engines import AuxLink, ClientEngine, ServerEngine, Services
 from hansa.runtime.events import EventFirer
 from hansa.runtime.outbox import Outbox
+from hansa.runtime.script_host import Scripts
 from hansa.runtime.server_side import ServerSettings, ServerSide
 from hansa.runtime.site_side import SiteSettings, SiteSide
 
 RUN_NUMBER = 1
 SERVER = "server"
 
-_FED_EVENTS = "hansa.components.widgets.fed_event"
+_WIDGETS = "hansa.components.widgets"
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,14 @@ def _finish(
 ) -> Widget:
     """Attach the parts to the engine; returns the runtime's own widget."""
     if runner not in _RUNNERS:  # looking a class up costs more than making a site
-        found = builder.component({"path": f"{_FED_EVENTS}.{runner}"})
+        found = builder.component({"path": f"{_WIDGETS}.fed_event.{runner}"})
         assert isinstance(found, Widget)
         _RUNNERS[runner] = type(found)
     runner_widget = _RUNNERS[runner]()
+    own = [] if isinstance(side, SiteSide) else _history_receivers(app, builder)
     engine.attach(
         app,
-        firer=EventFirer([*app.handlers, runner_widget, _Listener(side)], side.handler_failed),
+        firer=EventFirer([*app.handlers, *own, runner_widget, _Listener(side)], side.handler_failed),
         widgets={WidgetID.FED_EVENT_RUNNER.value: runner_widget, **_widgets(app)},
         build=builder.component,
     )
@@ -149,6 +151,13 @@ def _finish(
 
 
 _RUNNERS: dict[str, type[Widget]] = {}
+
+
+def _history_receivers(app: Parts, builder: Builder) -> list[Widget]:
+    """What keeps the numbers that are reported, in a job that lists no such part; one that does keeps its own."""
+    receiver = builder.component({"path": f"{_WIDGETS}.history_receiver.HistoryReceiver"})
+    assert isinstance(receiver, Widget)
+    return [] if any(isinstance(handler, type(receiver)) for handler in app.handlers) else [receiver]
 
 
 def _widgets(app: Parts) -> Mapping[str, Widget]:
@@ -163,11 +172,13 @@ class RunParts:
         link: The way between server and sites.
         abort: The run's abort signal.
         builder: Builds components.
+        scripts: Runs the sites' scripts; None: nobody does.
     """
 
     link: AuxLink
     abort: Signal
     builder: Builder
+    scripts: Scripts | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +231,11 @@ def make_site(
 
     place = place_of(settings.name)
     engine = ClientEngine(
-        lambda e: manager_of(e, settings.name, place), place.workspace, link=shared.link, site=settings.name
+        lambda e: manager_of(e, settings.name, place),
+        place.workspace,
+        link=shared.link,
+        site=settings.name,
+        scripts=shared.scripts,
     )
     side = SiteSide(settings, app, engine=engine, outbox=Outbox(settings.name))
 

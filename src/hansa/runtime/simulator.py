@@ -230,7 +230,8 @@ def _verdict(stage: Stage) -> tuple[RunStatus, str | None]:
         return RunStatus.FAILED, str(outcome.failures[0])
     if outcome.stopped_because is not None:
         return RunStatus.ABORTED, outcome.stopped_because
-    return RunStatus.COMPLETED, None
+    early = stage.run.history.early_end
+    return RunStatus.COMPLETED, None if early is None else f"ended after round {early[0]}: {early[1]}"
 
 
 def _finish(

@@ -27,6 +27,7 @@ from hansa.jobs.config import Side
 from hansa.jobs.custom_code import CustomCode, check_names, check_shared
 from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
+from hansa.jobs.job_digest import digest
 from hansa.jobs.workflow_check import check_workflows
 from hansa.runtime import user_code
 from hansa.runtime.engines import Services
@@ -42,6 +43,8 @@ from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, Se
 from hansa.runtime.phases import Phases
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
 from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder
+from hansa.runtime.script_check import check_scripts
+from hansa.runtime.script_host import Scripts
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.runtime.server_side import ServerSettings, ServerSide
 from hansa.runtime.site_factory import FoldRules, SiteApp, SiteFactory
@@ -196,6 +199,7 @@ class Stage:
         for app in job.apps.values():  # before it is copied: the line names the user's file
             check_names(app)
         apps = self._site_apps()
+        check_scripts(apps)
         place = Place.of(self._workspaces, SERVER)
         job.server_app.deploy(place.app_folder, Side.SERVER)
         custom = self._import_custom_code(place, apps, cleanup)
@@ -204,7 +208,7 @@ class Stage:
         if self._setting.workers:
             self._build_with_workers(place, apps, builder=builder, cleanup=cleanup)
         else:
-            self._build_in_process(place, apps, builder)
+            self._build_in_process(place, apps, builder=builder, cleanup=cleanup)
 
     @property
     def _workspaces(self) -> Path:
@@ -244,10 +248,14 @@ class Stage:
         codes = [cleanup.enter_context(CustomCode(folder / "custom")) for folder in folders]
         return frozenset().union(*(code.modules for code in codes))
 
-    def _build_in_process(self, place: Place, apps: Mapping[str, SiteApp], builder: Builder) -> None:
+    def _build_in_process(
+        self, place: Place, apps: Mapping[str, SiteApp], *, builder: Builder, cleanup: ExitStack
+    ) -> None:
         setting = self._setting
         link = MemoryLink(self.failed)
-        shared = RunParts(link, self._abort, builder)
+        scripts = Scripts(self._folder.path.absolute(), threads=self.threads)
+        cleanup.callback(scripts.close)
+        shared = RunParts(link, self._abort, builder, scripts)
         recycler = Recycler()
         self._build_server(place, shared, allocate=Recycler())
         factory = SiteFactory(
@@ -309,7 +317,7 @@ class Stage:
             place,
             shared=shared,
             office=Headquarters(
-                Services(self.loop, self.run.history, self.writer),
+                Services(self.loop, self.run.history, self.writer, {"run": self.run.id, **self.run.config}),
                 self._job.name,
                 lambda: list(self.live_clients().values()),
             ),
@@ -326,6 +334,7 @@ class Stage:
     def _config(self) -> dict[str, Any]:  # Any: JSON
         return {
             "job": self._job.name,
+            "job_digest": digest(self._job),
             "sites": list(self._setting.names),
             "seed": self._setting.seed,
             "workers": self._setting.workers,

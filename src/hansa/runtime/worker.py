@@ -37,6 +37,7 @@ from hansa.runtime.participants import RunParts, SiteEnd
 from hansa.runtime.phases import Phases
 from hansa.runtime.pulse import Pulse
 from hansa.runtime.run_folder import what_failed
+from hansa.runtime.script_host import Scripts
 from hansa.runtime.site_factory import FoldRules, SiteApp, SiteFactory
 from hansa.runtime.worker_log import SiteLogs
 from hansa.runtime.worker_outbox import WorkerOutbox
@@ -211,11 +212,14 @@ class Worker:
         custom = frozenset().union(*(code.modules for code in codes))
         builder = Builder(ClassPolicy.simulator(), custom=custom)
         recycler = Recycler()
+        workspaces = Path(head["workspaces"])
+        scripts = Scripts(workspaces.parent, threads=head["threads"], pool=self._pool)
+        cleanup.callback(scripts.close)
         factory = SiteFactory(
             of_site.__getitem__,
-            Path(head["workspaces"]),
+            workspaces,
             seed=head["seed"],
-            shared=RunParts(self._aux, self._abort, builder),
+            shared=RunParts(self._aux, self._abort, builder, scripts),
             allocate=recycler,
             told=(self._failed, self._phases),
         )
@@ -226,7 +230,7 @@ class Worker:
             settings=HostSettings(head["seed"], self._abort, self._allocate, self._failed, keep_states=True),
         )
         self._aux.find = host.find
-        host.on_enter = partial(self._enter, Path(head["workspaces"]), of_site)
+        host.on_enter = partial(self._enter, workspaces, of_site)
         host.on_skip = self._outbox.skip
         return host
 

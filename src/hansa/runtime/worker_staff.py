@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hansa.runtime.devices import NvidiaDevices
-from hansa.runtime.options import Setting
+from hansa.runtime.options import THREAD_VARIABLES, Setting
 from hansa.runtime.packing import Packing
 from hansa.runtime.placement import placement
 from hansa.runtime.site_factory import SiteApp
@@ -18,8 +18,6 @@ from hansa.runtime.worker_words import ToWorker
 from hansa.wire.local_link import LocalListener
 from hansa.wire.message import Message
 from hansa.wire.slots import SlotPool
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class Staff:
         self.pool.close()
 
     def _launch(self, worker: WorkerProcess) -> None:
-        environment = dict.fromkeys(_THREADS, str(self._plan.setting.threads))
+        environment = dict.fromkeys(THREAD_VARIABLES, str(self._plan.setting.threads))
         if self.packing is not None:
             environment |= self.packing.environment(worker.number)
         worker.launch(self._listener.address, environment, memory_bytes=_memory_bytes(self._plan.setting))

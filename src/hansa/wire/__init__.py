@@ -5,6 +5,7 @@ structure, placing         the two halves of encoding: the tagged JSON, and wher
 tables, sources            the two halves of decoding: which tensor lies where, and whose memory it gets
 blobs, dtypes, classes     tensors in bulk; the closed tables of dtypes and classes
 buffers                    memory for copies that is used again
+tensor_forms               NumPy arrays as torch tensors and back
 message, limits            the bytes of an envelope and of a frame; what a message may ask for
 local_link, local_frames   frames between processes of one machine, and where they connect
 slots                      memory that they share by descriptor, used again

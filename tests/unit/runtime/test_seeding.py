@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -69,3 +71,38 @@ def test_they_are_put_back_after_an_error_too() -> None:
         seed_everything(5)
         raise ValueError("x")
     assert states() == before
+
+
+LOADED_LATER = """
+import sys
+from hansa.runtime.seeding import seed_everything, server_randomness_untouched
+with server_randomness_untouched():
+    seed_everything(5)
+    with server_randomness_untouched():
+        seed_everything(6)
+        assert "torch" not in sys.modules
+        import torch
+        print(torch.rand(1).item())
+    print(torch.rand(1).item())
+    print(type(torch.__loader__).__name__, torch.__spec__.loader is torch.__loader__)
+print(torch.initial_seed())
+"""
+
+
+def first_of(seed: int) -> str:
+    return str(torch.rand(1, generator=torch.Generator().manual_seed(seed)).item())
+
+
+@pytest.mark.slow
+def test_torch_is_seeded_when_it_is_loaded_later() -> None:
+    # In a process that has not loaded it: inside with the inner seed, after that with the outer one, and after the
+    # run with one of its own, which differs from process to process.
+    printed = [
+        subprocess.run([sys.executable, "-c", LOADED_LATER], capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )
+        for _ in range(2)
+    ]
+    for lines in printed:
+        assert lines[:3] == [first_of(6), first_of(5), "SourceFileLoader True"]
+    assert printed[0][3] != printed[1][3]

@@ -56,14 +56,15 @@ class HistoryReceiver(AnalyticsReceiver):
         site = SERVER if record_origin == fl_ctx.get_identity_name() else record_origin
         # The event of a site has a context of its own, without the round; the workflow has told us which it is.
         round_number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND, self._round)
-        for name, value in _numbers(record):
+        for name, value in numbers_of(record):
             self._history.scalar(round_number, site, name=name, value=value, step=step)
 
     def finalize(self, fl_ctx: FLContext) -> None:
         """Nothing is held here."""
 
 
-def _numbers(record: AnalyticsData) -> list[tuple[str, float]]:
+def numbers_of(record: AnalyticsData) -> list[tuple[str, float]]:
+    """The names and values of a record: one for SCALAR, those that are numbers for SCALARS, none for other kinds."""
     if record.data_type == AnalyticsDataType.SCALAR:
         return [(record.tag, record.value)]
     if record.data_type != AnalyticsDataType.SCALARS:
