@@ -63,7 +63,7 @@ def test_a_dirichlet_split_is_a_partition_with_the_minimum_at_each_site_or_an_er
     except ValueError:
         parts = None
     if parts is None:
-        assert alpha < 1  # else one of a thousand draws would do
+        assert alpha < 1 or 6 * sites > len(labels)  # else one of a thousand draws would do
         return
     assert is_partition(parts, len(labels))
     assert min(len(part) for part in parts) >= 3
