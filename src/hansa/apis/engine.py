@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
+from hansa.apis.ranks import RankPlan, RunningRanks
 from hansa.apis.script import RunningScript
 
 
@@ -196,6 +197,19 @@ class ScriptHost(Protocol):
 
         Raises:
             RunError: There is no such file, or the system cannot start it.
+        """
+        ...
+
+
+@runtime_checkable
+class RankHost(Protocol):
+    """An engine that runs an executor on several processes of this machine."""
+
+    def start_ranks(self, plan: RankPlan) -> RunningRanks:
+        """Start the rank processes; they work in the site's workspace, and what they print goes into the site's log.
+
+        Raises:
+            RunError: The system cannot start them.
         """
         ...
 

@@ -11,6 +11,7 @@ from hansa.apis.client import Client
 from hansa.apis.client_engine_spec import ClientEngineSpec, TaskAssignment
 from hansa.apis.fl_constant import EventScope, FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext, FLContextManager
+from hansa.apis.ranks import RankPlan
 from hansa.apis.server_engine_spec import ServerEngineSpec
 from hansa.apis.shareable import Shareable, make_reply
 from hansa.apis.widget import Widget
@@ -21,6 +22,8 @@ from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.events import EventFirer
 from hansa.runtime.history import RunHistory
 from hansa.runtime.later import LaterWriter
+from hansa.runtime.rank_host import Ranks
+from hansa.runtime.rank_processes import RankProcesses
 from hansa.runtime.script_host import Scripts
 from hansa.runtime.script_process import ScriptProcess
 from hansa.runtime.seeding import task_seed
@@ -247,10 +250,12 @@ class ClientEngine(_Engine, ClientEngineSpec):
         link: AuxLink,
         site: str,
         scripts: Scripts | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         super().__init__(manager_of, workspace, link)
         self._site = site
         self._scripts = scripts
+        self._ranks = ranks
 
     def serve(self, site: str, workspace: Workspace, *, manager: FLContextManager) -> None:
         """Be another site's engine from now on."""
@@ -265,6 +270,12 @@ class ClientEngine(_Engine, ClientEngineSpec):
             custom = Path(self._workspace.get_app_custom_dir(fl_ctx.get_run_number()))
         folder = Path(self._workspace.get_root_dir())
         return self._scripts.start(self._site, custom / script, args=args, folder=folder, seed=seed)
+
+    def start_ranks(self, plan: RankPlan) -> RankProcesses:
+        """See `hansa.apis.engine.RankHost`."""
+        if self._ranks is None:
+            raise RunError("no rank processes are run here")
+        return self._ranks.start(self, plan, site=self._site, folder=Path(self._workspace.get_root_dir()))
 
     def get_task_assignment(self, fl_ctx: FLContext) -> TaskAssignment | None:
         """Tasks are pushed to a site; there is never one to fetch."""

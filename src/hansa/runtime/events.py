@@ -51,6 +51,16 @@ class EventFirer:
             self._hearers[event_type] = found
         return found
 
+    def heard(self) -> frozenset[str] | None:
+        """The local events that somebody hears; None: all of them."""
+        found: set[str] = set()
+        for component, _ in self._listeners:
+            events = _heard_by(component)
+            if events is None:
+                return None
+            found |= events
+        return frozenset(found)
+
     def fire(self, event_type: str, fl_ctx: FLContext) -> None:
         """Tell all who hear the event; what one raises is kept and reported, and the next one is told."""
         listeners = self._listeners
@@ -84,13 +94,18 @@ _FACTS = (FLContextKey.EVENT_ID, FLContextKey.EVENT_DATA, FLContextKey.EVENT_ORI
 
 
 def _hears(component: FLComponent, event_type: str) -> bool:
+    heard = _heard_by(component)
+    return heard is None or event_type in heard
+
+
+def _heard_by(component: FLComponent) -> frozenset[str] | None:
     # What a class says about a `handle_event` that a subclass has replaced holds no longer.
     for cls in type(component).__mro__:
         if "hears" in vars(cls):
-            return component.hears is None or event_type in component.hears
+            return component.hears
         if "handle_event" in vars(cls):
-            return True
-    return True
+            return None
+    return None
 
 
 def _put_back(fl_ctx: FLContext, facts: list[object]) -> None:

@@ -20,6 +20,7 @@ from hansa.jobs.build import Builder, ClientApp, Parts, ServerApp
 from hansa.runtime.engines import AuxLink, ClientEngine, ServerEngine, Services
 from hansa.runtime.events import EventFirer
 from hansa.runtime.outbox import Outbox
+from hansa.runtime.rank_host import Ranks
 from hansa.runtime.script_host import Scripts
 from hansa.runtime.server_side import ServerSettings, ServerSide
 from hansa.runtime.site_side import SiteSettings, SiteSide
@@ -120,7 +121,8 @@ class SiteEnd:
         self.abort_task = side.abort_task
 
 
-def _stickers(place: Place, abort: Signal) -> dict[str, Any]:  # Any: context properties hold any object
+def stickers(place: Place, abort: Signal) -> dict[str, Any]:  # Any: context properties hold any object
+    """The private sticky properties that the contexts of a participant begin with."""
     return {
         FLContextKey.APP_ROOT: place.app_root,
         FLContextKey.ARGS: AppArgs(place.root),
@@ -173,12 +175,14 @@ class RunParts:
         abort: The run's abort signal.
         builder: Builds components.
         scripts: Runs the sites' scripts; None: nobody does.
+        ranks: Runs the sites' rank processes; None: nobody does.
     """
 
     link: AuxLink
     abort: Signal
     builder: Builder
     scripts: Scripts | None = None
+    ranks: Ranks | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ def make_server(
 ) -> tuple[ServerSide, ServerEnd]:
     """The server's side of a run."""
     engine = ServerEngine(
-        lambda e: FLContextManager(e, office.job_name, RUN_NUMBER, {}, _stickers(place, shared.abort)),
+        lambda e: FLContextManager(e, office.job_name, RUN_NUMBER, {}, stickers(place, shared.abort)),
         place.workspace,
         link=shared.link,
         clients=office.clients,
@@ -227,7 +231,7 @@ def make_site(
     abort = Signal()
 
     def manager_of(engine: object, name: str, place: Place) -> FLContextManager:
-        return FLContextManager(engine, name, RUN_NUMBER, {FLContextKey.CLIENT_NAME: name}, _stickers(place, abort))
+        return FLContextManager(engine, name, RUN_NUMBER, {FLContextKey.CLIENT_NAME: name}, stickers(place, abort))
 
     place = place_of(settings.name)
     engine = ClientEngine(
@@ -236,6 +240,7 @@ def make_site(
         link=shared.link,
         site=settings.name,
         scripts=shared.scripts,
+        ranks=shared.ranks,
     )
     side = SiteSide(settings, app, engine=engine, outbox=Outbox(settings.name))
 

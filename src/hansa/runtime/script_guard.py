@@ -2,6 +2,9 @@
 
 Its standard input is a pipe whose other end only the site's process holds. When that end is gone, however the process
 ended, the guard ends its whole process group: a script that computes would not notice by itself.
+
+After `--tell` its standard input is a socket: the guard says there how the program ended, in decimal as
+`subprocess.Popen.returncode`, and ends its process group, too.
 """
 
 import os
@@ -18,7 +21,8 @@ def main() -> None:
     signal.set_wakeup_fd(tell)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-    command = sys.argv[1:]
+    tells = sys.argv[1] == "--tell"
+    command = sys.argv[2:] if tells else sys.argv[1:]
     pid = os.posix_spawn(
         command[0], command, os.environ, file_actions=[nothing], setsigdef=[signal.SIGPIPE, signal.SIGXFSZ]
     )
@@ -29,7 +33,18 @@ def main() -> None:
         os.read(ended, 4096)
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
-            end_as(os.waitstatus_to_exitcode(status))
+            code = os.waitstatus_to_exitcode(status)
+            if tells:
+                end_all(code)
+            end_as(code)
+
+
+def end_all(code: int) -> None:
+    """Say how the program ended, and leave nothing of what it started."""
+    try:
+        os.write(0, b"%d" % code)
+    finally:
+        os.killpg(0, signal.SIGKILL)
 
 
 def end_as(code: int) -> None:

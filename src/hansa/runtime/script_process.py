@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import selectors
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -21,8 +17,7 @@ from typing import Any
 from hansa.apis.script import FromScript, ScriptSaid, ScriptVariable, ToScript
 from hansa.apis.signal import Signal
 from hansa.errors import DecodeError, RunError
-from hansa.runtime import script_guard
-from hansa.runtime.script_output import ScriptOutput
+from hansa.runtime.guarded_process import GuardedProcess
 from hansa.tensors import Array
 from hansa.wire.blobs import AllocatingSink
 from hansa.wire.bundle import Bundle, Unbundler
@@ -31,11 +26,7 @@ from hansa.wire.local_link import LocalLink, LocalListener, connect
 from hansa.wire.slots import SlotPool
 from hansa.wire.tensor_forms import with_arrays
 
-_GUARD = Path(script_guard.__file__)
-_READ_BYTES = 1 << 16
 _LONG_S = 1e6
-_OUTPUT_S = 2.0
-"""How long what a script printed may take to come in after its end; somebody else may hold the pipe."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +58,8 @@ class _Ended:
 class ScriptProcess:
     """A script that runs; see `hansa.apis.script.RunningScript`.
 
-    Three threads belong to it, and end with the process: one takes what it prints, one what it says, and one waits
-    for its end. A script that comes to its end ends all that it started.
+    A thread of its own takes what it says, and ends with the process. A script that comes to its end ends all that it
+    started.
 
     Args:
         start: What to start.
@@ -96,13 +87,9 @@ class ScriptProcess:
         except OSError as error:
             self._listener.close()
             raise RunError(f"the script cannot start: {error.strerror}") from error
-        self._output = ScriptOutput(start.folder / "log.txt")
-        self._enough, self._no_more = os.pipe()
-        self._printing = self._thread(self._take_output)
-        self._listening = self._thread(self._listen)
-        self._watching = self._thread(self._watch)
-        for thread in (self._printing, self._listening, self._watching):
-            thread.start()
+        self._listening = threading.Thread(target=self._listen, name="hansa-script", daemon=True)
+        self._process.begin()
+        self._listening.start()
 
     @property
     def pid(self) -> int:
@@ -112,12 +99,12 @@ class ScriptProcess:
     @property
     def exit_code(self) -> int | None:
         """See `RunningScript`."""
-        return self._process.returncode if self._is_gone else None
+        return self._process.exit_code
 
     @property
     def last_lines(self) -> list[str]:
         """See `RunningScript`."""
-        return self._output.last_lines
+        return self._process.output.last_lines
 
     @property
     def num_copies(self) -> int:
@@ -157,86 +144,44 @@ class ScriptProcess:
     def end(self, timeout_s: float) -> str | None:
         """See `RunningScript`."""
         self._send(ToScript.END, {})
-        self._watching.join(timeout_s)
-        is_late = self._watching.is_alive()
+        is_late = not self._process.join(timeout_s)
         self.kill()
         if is_late:
             return f"did not finish within {timeout_s:g} s and was killed"
-        return self._how_it_ended(None) if self._process.returncode else None
+        return self._process.how_it_ended() if self._process.exit_code else None
 
     def kill(self) -> None:
         """See `RunningScript`."""
-        self._end_group()
-        for thread in (self._watching, self._printing, self._listening):
-            thread.join()
+        self._process.kill()
+        self._listening.join()
         if self._link is not None:  # only now: it gives memory free that the process could write to
             self._link.close()
 
     # -- the process ---------------------------------------------------------------------------------------------
 
-    def _launch(self, start: ScriptStart) -> subprocess.Popen[bytes]:
+    def _launch(self, start: ScriptStart) -> GuardedProcess:
         own = {
             ScriptVariable.ADDRESS: self._listener.address,
             ScriptVariable.TOKEN: self._token,
             ScriptVariable.SITE: start.site,
-            "PYTHONUNBUFFERED": "1",  # else its last words are lost when it is killed
         }
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_GUARD), sys.executable, str(start.file), *start.args],
-            stdin=subprocess.PIPE,  # the guard's sign of life of this process; the script itself has none
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=start.folder,
-            env={**os.environ, **start.environment, **own},
-            start_new_session=True,
+        return GuardedProcess(
+            [sys.executable, str(start.file), *start.args],
+            folder=start.folder,
+            environment={**start.environment, **own},
+            on_end=self._wake,
         )
 
-    def _end_group(self) -> None:
-        with self._lock:  # once it is waited for, its number may be somebody else's
-            if self._process.returncode is None:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _thread(self, target: Any) -> threading.Thread:  # Any: a method
-        return threading.Thread(target=target, name="hansa-script", daemon=True)
-
-    def _watch(self) -> None:
-        """Wait for the end of the process; then nothing of what it started may be left, nor anybody wait for it."""
-        with suppress(ChildProcessError):
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)  # not reaped: its number stays taken
-        self._end_group()
+    def _wake(self) -> None:
+        """The process is gone; nobody may wait for it."""
         with self._lock:
-            self._process.wait()
             self._is_gone = True
             sock = self._sock
-        self._printing.join(_OUTPUT_S)
-        os.close(self._no_more)
         with suppress(OSError):  # nobody listens, or the connection is closed
             if sock is None:
                 connect(self._listener.address).close()
             else:
                 sock.shutdown(socket.SHUT_RD)  # what it has sent is still read
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
-    def _how_it_ended(self, problem: str | None) -> str:
-        code = self._process.returncode
-        how = problem or (f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}")
-        said = self._output.summary()
-        return f"{how}: {said}" if said else f"{how} and has printed nothing"
-
-    def _take_output(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as stream, selectors.DefaultSelector() as ready:
-            for each in (stream, self._enough):
-                ready.register(each, selectors.EVENT_READ)
-            while any(key.fileobj is stream for key, _ in ready.select()):
-                data = os.read(stream.fileno(), _READ_BYTES)
-                if not data:
-                    break
-                self._output.feed(data)
-        self._output.close()
-        os.close(self._enough)
 
     # -- what it says --------------------------------------------------------------------------------------------
 
@@ -254,9 +199,9 @@ class ScriptProcess:
                 del frame  # its arrays: their memory is wanted again while nothing comes
         except (DecodeError, KeyError, ValueError, TypeError) as error:  # another program, or a damaged one
             problem = f"has sent what cannot be read ({error})"
-            self._end_group()
-        self._watching.join()
-        self._inbox.put(_Ended(self._how_it_ended(problem)))
+            self._process.end_group()
+        self._process.join()
+        self._inbox.put(_Ended(self._process.how_it_ended(problem)))
 
     def _connected(self) -> LocalLink | None:
         """Wait for the script's word; None if the process is gone before."""

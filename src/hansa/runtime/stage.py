@@ -208,7 +208,9 @@ class Stage:
         if self._setting.workers:
             self._build_with_workers(place, apps, builder=builder, cleanup=cleanup)
         else:
-            self._build_in_process(place, apps, builder=builder, cleanup=cleanup)
+            ranks = Ranks(self._folder.path.absolute(), threads=self.threads, custom=custom)
+            cleanup.callback(ranks.close)
+            self._build_in_process(place, apps, shared=RunParts(MemoryLink(self.failed), self._abort, builder, None, ranks), cleanup=cleanup)
 
     @property
     def _workspaces(self) -> Path:

@@ -36,6 +36,7 @@ from hansa.runtime.memory_link import answer, received, request_message
 from hansa.runtime.participants import RunParts, SiteEnd
 from hansa.runtime.phases import Phases
 from hansa.runtime.pulse import Pulse
+from hansa.runtime.rank_host import Ranks
 from hansa.runtime.run_folder import what_failed
 from hansa.runtime.script_host import Scripts
 from hansa.runtime.site_factory import FoldRules, SiteApp, SiteFactory
@@ -214,12 +215,14 @@ class Worker:
         recycler = Recycler()
         workspaces = Path(head["workspaces"])
         scripts = Scripts(workspaces.parent, threads=head["threads"], pool=self._pool)
-        cleanup.callback(scripts.close)
+        ranks = Ranks(workspaces.parent, threads=head["threads"], pool=self._pool, custom=custom)
+        for started in (scripts, ranks):
+            cleanup.callback(started.close)
         factory = SiteFactory(
             of_site.__getitem__,
             workspaces,
             seed=head["seed"],
-            shared=RunParts(self._aux, self._abort, builder, scripts),
+            shared=RunParts(self._aux, self._abort, builder, scripts, ranks),
             allocate=recycler,
             told=(self._failed, self._phases),
         )

@@ -55,8 +55,9 @@ def test_what_is_owed_says_so_in_one_line_and_what_is_unknown_is_not_there() -> 
         with pytest.raises(ImportError) as caught:
             exec("from nvflare.app_common.workflows.cyclic_ctl import CyclicController")
         assert str(caught.value) == (
-            "nvflare.app_common.workflows.cyclic_ctl.CyclicController is not in this release; it comes with 'Workflows, "
-            "statistics and the fields: cyclic transfer, cross-site evaluation, federated statistics, and real examples'"
+            "nvflare.app_common.workflows.cyclic_ctl.CyclicController is not in this release; it comes with "
+            "'Workflows, statistics and the fields: cyclic transfer, cross-site evaluation, federated statistics, "
+            "and real examples'"
         )
         with pytest.raises(ImportError, match="cannot import name 'Nothing' from 'nvflare.apis.dxo'"):
             exec("from nvflare.apis.dxo import Nothing")
