@@ -118,4 +118,25 @@ DEFECTS = [
         "pass",
         ("tests/unit/runtime/test_events.py",),
     ),
+    Mutant(
+        "controls-of-a-draw-in-full",
+        "algorithms/scaffold.py",
+        "_moved(state.control, mean_control_diff, float(fraction)",
+        "_moved(state.control, mean_control_diff, 1.0",
+        ("tests/unit/algorithms/test_scaffold.py",),
+    ),
+    Mutant(
+        "buffers-optimised",
+        "components/shareablegenerators/fed_opt.py",
+        "if name not in buffers and",
+        "if",
+        ("tests/unit/components/test_fed_opt_generator.py",),
+    ),
+    Mutant(
+        "checkpoints-may-hold-code",
+        "components/torch/checkpoint_file.py",
+        "weights_only=True",
+        "weights_only=False",
+        ("tests/unit/components/torch/test_pt_file_model_persistor.py",),
+    ),
 ]
