@@ -4,7 +4,7 @@ Its standard input is a pipe whose other end only the site's process holds. When
 ended, the guard ends its whole process group: a script that computes would not notice by itself.
 
 After `--tell` its standard input is a socket: the guard says there how the program ended, in decimal as
-`subprocess.Popen.returncode`, and ends its process group, too.
+`subprocess.Popen.returncode`, and once the other end is closed ends its process group, too.
 """
 
 import os
@@ -40,9 +40,10 @@ def main() -> None:
 
 
 def end_all(code: int) -> None:
-    """Say how the program ended, and leave nothing of what it started."""
+    """Say how the program ended, wait for the other end to take it in, and leave nothing of what it started."""
     try:
         os.write(0, b"%d" % code)
+        select.select([0], [], [])  # a launcher above must not see how this ends
     finally:
         os.killpg(0, signal.SIGKILL)
 

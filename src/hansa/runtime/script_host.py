@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
 from hansa.apis.script import ScriptVariable
 from hansa.errors import RunError
-from hansa.runtime.options import THREAD_VARIABLES
+from hansa.runtime.guarded_process import environment_of
 from hansa.runtime.script_process import ScriptProcess, ScriptStart
 from hansa.wire.slots import SlotPool
-
-_SOURCE = str(Path(__file__).resolve().parents[2])
-_INSTALLED = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
 
 
 class Scripts:
@@ -49,10 +44,7 @@ class Scripts:
         if not file.is_file():
             raise RunError(f"there is no script {file.name!r} in the folder custom/ of the app")
         folder.mkdir(parents=True, exist_ok=True)
-        environment = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
-        if _SOURCE not in _INSTALLED:  # else every Python finds it, and in this place it would come before the library
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_SOURCE, os.environ.get("PYTHONPATH"))))
-        environment[ScriptVariable.SEED] = str(seed)
+        environment = {**environment_of(self._threads), ScriptVariable.SEED: str(seed)}
         if self._pool is None:
             self._pool = SlotPool(self._folder)
         for gone in [script for script in self._started if script.exit_code is not None]:

@@ -41,6 +41,7 @@ from hansa.runtime.options import Setting
 from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, ServerEnd, SiteEnd, make_server
 from hansa.runtime.phases import Phases
+from hansa.runtime.rank_host import Ranks
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
 from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder
 from hansa.runtime.script_check import check_scripts
@@ -210,7 +211,7 @@ class Stage:
         else:
             ranks = Ranks(self._folder.path.absolute(), threads=self.threads, custom=custom)
             cleanup.callback(ranks.close)
-            self._build_in_process(place, apps, shared=RunParts(MemoryLink(self.failed), self._abort, builder, None, ranks), cleanup=cleanup)
+            self._build_in_process(place, apps, builder=builder, ranks=ranks, cleanup=cleanup)
 
     @property
     def _workspaces(self) -> Path:
@@ -251,13 +252,13 @@ class Stage:
         return frozenset().union(*(code.modules for code in codes))
 
     def _build_in_process(
-        self, place: Place, apps: Mapping[str, SiteApp], *, builder: Builder, cleanup: ExitStack
+        self, place: Place, apps: Mapping[str, SiteApp], *, builder: Builder, ranks: Ranks, cleanup: ExitStack
     ) -> None:
         setting = self._setting
         link = MemoryLink(self.failed)
         scripts = Scripts(self._folder.path.absolute(), threads=self.threads)
         cleanup.callback(scripts.close)
-        shared = RunParts(link, self._abort, builder, scripts)
+        shared = RunParts(link, self._abort, builder, scripts, ranks)
         recycler = Recycler()
         self._build_server(place, shared, allocate=Recycler())
         factory = SiteFactory(

@@ -20,6 +20,7 @@ from torch.nn.modules.loss import _Loss
 
 from hansa.apis import flare_names
 from hansa.apis.flare_names import FlareName
+from hansa.components.pipes.file_pipe import Pipe
 
 # sha256 of the table without `to` and `owed`, as json.dumps(..., sort_keys=True): FLARE 2.0's names do not change.
 TABLE_SHA256 = "78a07c544d3c3962731c3246f385da5bb0c34513973535744c9b2dee666f73cc"
@@ -48,6 +49,8 @@ BUILTIN_BASES: dict[str, type] = {
     "Exception": Exception,
     "object": object,
     "_Loss": _Loss,
+    "Pipe": Pipe,
+    "ComponentBuilder": object,  # no class of FLARE's public ones
 }
 MARKER = re.compile(r" \[(abstract|classmethod)\]$")
 

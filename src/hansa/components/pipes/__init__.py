@@ -1,0 +1,1 @@
+"""Pipes: two ends that exchange topics with bytes through a place that both reach."""
