@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from hansa.apis.shareable import Shareable
 from hansa.jobs import Component
 from hansa.runtime.run import Run, RunStatus
 from scenarios.federations import Adds, averaging, executor, simulate
+
+
+@pytest.fixture(autouse=True)
+def _as_at_a_keyboard() -> Iterator[None]:
+    """A program that was started in the background inherits that interrupts are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _interrupted(*_: Any) -> Shareable:
