@@ -10,7 +10,7 @@ RULE = ("tests/unit/algorithms/test_fold.py", "tests/unit/components/test_aggreg
 WIRE = ("tests/unit/wire/test_hostile_bytes.py",)
 FOLD = ("tests/unit/algorithms/test_reading.py", "tests/unit/components/test_source_fold.py")
 TIMES = ("tests/scenarios/test_stragglers.py",)
-WHOLE = ("tests/scenarios",)
+WHOLE = tuple(f"tests/scenarios/test_{what}.py" for what in ("simulate", "counts", "same_bits", "messages", "filters"))
 
 DEFECTS = [
     Mutant(
