@@ -115,10 +115,15 @@ class Adds(Executor):
         os.kill(parent, signal.SIGKILL)
         select.select([], [], [])
 
+    def _loses_its_guard(self, abort: Signal) -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
+        select.select([], [], [], 3)
+
     def _has_started_others(self, abort: Signal) -> None:
         import subprocess
 
-        subprocess.Popen(["sleep", "600"], start_new_session=False)
+        for is_apart in (False, True):
+            subprocess.Popen(["sleep", "600"], start_new_session=is_apart)
         if os.fork() == 0:
             select.select([], [], [])
         select.select([], [], [])

@@ -138,6 +138,26 @@ def test_an_abort_reaches_the_ranks(folder: Path) -> None:
     assert not processes_of(folder)
 
 
+def test_a_rank_that_has_lost_its_guard_is_ended(folder: Path) -> None:
+    with pytest.raises(RunError, match="rank 1 of 2 is gone"):
+        simulate(several(folder, trouble="loses_its_guard"), 1, 0, folder / "home")
+    assert not processes_of(folder)
+
+
+def test_ranks_find_what_lies_beside_the_program(folder: Path) -> None:
+    (folder / "beside.py").write_text("from rank_parts import Adds\n\nclass Own(Adds):\n    pass\n")
+    made = several(folder)
+    made.apps["app"].client["executors"][0]["executor"]["args"]["components"][0]["path"] = "beside.Own"
+    made.save(folder / "job")
+    path = os.pathsep.join([str(PACKAGE.parent), str(ROOT / "tests")])
+    program = "import hansa; print(hansa.simulate('job', 1, workers=0, home='home', progress=False).status.name)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "COMPLETED\n", done.stderr
+
+
 PROGRAM = "from hansa.cli.main import main; main()"
 
 

@@ -50,7 +50,9 @@ def trained_alone(steps: int) -> dict[str, Any]:  # Any: arrays
 
 
 def test_a_flare_application_on_two_ranks_of_torch(folder: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "hansa.cli.main", "simulate", str(APP), "-n", "1", "--workers", "1"]
     done = subprocess.run(
         [*command, "--home", str(folder / "home"), "--json"],
@@ -69,6 +71,7 @@ def test_a_flare_application_on_two_ranks_of_torch(folder: Path) -> None:
     log = (run.folder / "workspace" / "site-1" / "log.txt").read_text()
     assert "Traceback" not in log
     assert not processes_of(folder)
+    assert not list(temporary.glob("torchelastic*"))
 
 
 def test_a_rank_of_torch_that_dies_is_named_and_none_is_left(folder: Path) -> None:

@@ -50,10 +50,12 @@ class RankLink:
     Args:
         link: To the rank itself.
         life: To its guard, which ends the rank and all that it started when this is closed.
+        sock: What the link goes over; its end ends a rank that has lost its guard.
     """
 
-    def __init__(self, link: LocalLink, life: socket.socket) -> None:
+    def __init__(self, link: LocalLink, life: socket.socket, *, sock: socket.socket) -> None:
         self._link = link
+        self._sock = sock
         self._life = life
         self._known: set[str] = set()
         self._messages = Unbundler()
@@ -94,8 +96,9 @@ class RankLink:
 
     def cut(self) -> None:
         """End the rank, and all that it started; does not wait."""
-        with suppress(OSError):
-            self._life.shutdown(socket.SHUT_RDWR)
+        for sock in (self._life, self._sock):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let go of it; only when it is gone, since its memory is used again."""
@@ -211,7 +214,7 @@ class RankLinks:
             return None, None
         with self._lock:
             self._pending -= {sock, life}
-            known = RankLink(link, life)
+            known = RankLink(link, life, sock=sock)
             if self._is_closed or rank in self.by_rank:
                 known.cut()
                 known.close()

@@ -376,6 +376,6 @@ def _build_head(start: RankStart, seed: int) -> dict[str, Any]:  # Any: JSON
         "executor": start.plan.executor_id,
         "seed": seed,
         "alias": is_served(),
-        "sys_path": sys.path,
+        "sys_path": [str(Path(each).absolute()) for each in sys.path],  # ranks work elsewhere
         "python_path": os.environ.get("PYTHONPATH"),
     }

@@ -6,6 +6,7 @@ site's process. Events that come while a task is under way are fired on a third 
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import os
@@ -316,6 +317,9 @@ def leave() -> None:
 def main() -> None:
     """Connect to the site's process and serve it."""
     rank = own_rank()
+    for stream in (sys.stdout, sys.stderr):  # line by line, since all ranks write into one log
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     pool = SlotPool(Path.cwd(), quota_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
     try:

@@ -42,7 +42,8 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Except
 def test_torch_starts_the_ranks_of_one_host() -> None:
     executor = PTMultiProcessExecutor("trainer", 3, [PART])
     assert shlex.split(executor.get_multi_process_command()) == [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=3",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--log-dir=/dev/null",
+        "--nproc_per_node=3",
     ]  # fmt: skip
 
 

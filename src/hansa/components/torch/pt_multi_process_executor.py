@@ -16,5 +16,5 @@ class PTMultiProcessExecutor(MultiProcessExecutor):
 
     def get_multi_process_command(self) -> str:
         """`python -m torch.distributed.run` for a single host."""
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1"]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--log-dir=/dev/null"]
         return shlex.join([*command, f"--nproc_per_node={self.num_of_processes}"])
