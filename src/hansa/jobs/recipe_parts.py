@@ -25,6 +25,7 @@ _GENERATORS = f"{_PARTS}.shareablegenerators"
 _LEARNER_EXECUTOR = f"{_PARTS}.executors.learner_executor.LearnerExecutor"
 _SCRIPT_EXECUTOR = f"{_PARTS}.executors.script_executor.ScriptExecutor"
 _LEARNER = "learner"
+_FULL_MODEL = f"{_GENERATORS}.full_model_shareable_generator.FullModelShareableGenerator"
 
 Options = Mapping[str, Any]  # Any: see `hansa.jobs.recipe_options`
 
@@ -166,6 +167,9 @@ def _server_parts(options: Options, way: Way) -> list[Component]:
     settings = {**way.settings, **options.get("settings", {})}
     told = {"train_settings": settings} if settings else {}
     generator = way.generator
+    names = options.get("names", "subset" if may_leave_out else "exact")
+    if names == "subset" and generator.target == _FULL_MODEL:  # else the model loses what results leave out
+        generator = Component(_FULL_MODEL, **{**generator.args, "keep_missing": True})
     best = {key: options[option] for option, key in (("best_by", "validation_metric_name"),) if option in options}
     if options.get("lower_is_better"):
         best["larger_is_better"] = False
@@ -174,7 +178,7 @@ def _server_parts(options: Options, way: Way) -> list[Component]:
             f"{_PARTS}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
             id="aggregator",
             expected_data_kind=way.data_kind or KINDS[options.get("params_type", "full")],
-            names=options.get("names", "subset" if may_leave_out else "exact"),
+            names=names,
         ),
         Component(generator.target, id="shareable_generator", **generator.args, **told),
         Component(f"{_PARTS}.np_model.NPModelPersistor", id="persistor", source=WEIGHTS.removeprefix("config/")),

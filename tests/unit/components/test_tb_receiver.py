@@ -16,6 +16,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hansa.apis.analytix import AnalyticsDataType
+from hansa.apis.app_constant import AppConstants
 from hansa.apis.app_event_type import AppEventType
 from hansa.apis.event_type import EventType
 from hansa.apis.fl_constant import FLContextKey
@@ -88,6 +89,15 @@ def test_texts_images_and_several_numbers(tmp_path: Path) -> None:
     [image] = found.Images("picture")
     assert (image.step, image.width, image.height) == (6, 4, 2)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(image.encoded_image_string))), picture.transpose(1, 2, 0))
+
+
+def test_a_number_without_a_step_stands_at_its_round(tmp_path: Path) -> None:
+    sender, server = federation(TBAnalyticsReceiver(), tmp_path)
+    for number in (0, 1):
+        server.fire(AppEventType.ROUND_STARTED, **{AppConstants.CURRENT_ROUND: number})
+        sender.add_scalar("loss", 0.5)
+    sender.add_scalar("loss", 0.25, global_step=7)
+    assert scalars(tmp_path / "run_1" / "tb_events" / "site-1", "loss") == [(0, 0.5), (1, 0.5), (7, 0.25)]
 
 
 def test_what_comes_after_the_end_is_dropped(tmp_path: Path) -> None:

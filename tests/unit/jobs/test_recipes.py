@@ -96,6 +96,8 @@ def test_names_go_to_the_aggregator_and_filters_may_leave_some_out() -> None:
     filters = [Component("hansa.components.filters.exclude_vars.ExcludeVars", exclude_vars=["head"])]
     assert names(result_filters=filters) == "subset"
     assert names(result_filters=[]) == "exact"
+    kept = by_id(server_of(fed_avg(MODEL, executor=Plain, result_filters=filters))["components"])
+    assert kept["shareable_generator"] == {"keep_missing": True}  # the model must not lose what results leave out
     assert names(result_filters=filters, names="any") == "any"
 
 

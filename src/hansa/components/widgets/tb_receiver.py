@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from hansa.apis.analytix import AnalyticsData, AnalyticsDataType
+from hansa.apis.app_constant import AppConstants
+from hansa.apis.app_event_type import AppEventType
 from hansa.apis.dxo import from_shareable
 from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import Shareable
-from hansa.components.widgets.streaming import AnalyticsReceiver
+from hansa.components.widgets.streaming import GLOBAL_STEP, AnalyticsReceiver
 from hansa.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -59,12 +61,25 @@ class TBAnalyticsReceiver(AnalyticsReceiver):
         self.tb_folder = tb_folder
         self.root_log_dir: str | None = None
         self._files: dict[str, EventFile] = {}
+        self._round: int | None = None
+
+    @property
+    def hears(self) -> frozenset[str]:
+        """What any receiver hears, and rounds."""
+        return super().hears | {AppEventType.ROUND_STARTED}
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Follow the rounds, then as any receiver."""
+        if event_type == AppEventType.ROUND_STARTED:
+            self._round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        super().handle_event(event_type, fl_ctx)
 
     def initialize(self, fl_ctx: FLContext) -> None:
         """Find the run's folder."""
         workspace = fl_ctx.get_engine().get_workspace()
         self.root_log_dir = str(Path(workspace.get_run_dir(fl_ctx.get_run_number()), self.tb_folder))
         self._files.clear()
+        self._round = None
 
     def save(self, fl_ctx: FLContext, shareable: Shareable, record_origin: str) -> None:
         """Write a record down; other kinds than those of `FUNCTION_MAPPING` pass."""
@@ -75,7 +90,8 @@ class TBAnalyticsReceiver(AnalyticsReceiver):
         file = self._files.get(record_origin)
         if file is None:
             file = self._files[record_origin] = self._file_at(Path(self.root_log_dir, folder_name(record_origin)))
-        getattr(file, method)(record.tag, record.value, **(record.kwargs or {}))
+        step = {} if self._round is None else {GLOBAL_STEP: self._round}  # where the sender gave none
+        getattr(file, method)(record.tag, record.value, **{**step, **(record.kwargs or {})})
 
     def finalize(self, fl_ctx: FLContext) -> None:
         """Let go of the files; all are complete."""
