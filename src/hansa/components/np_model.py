@@ -136,7 +136,9 @@ class NPModelLocator(ModelLocator):
         persistor = fl_ctx.get_engine().get_component(self.persistor_id)
         if isinstance(persistor, ModelPersistor):
             return persistor
-        self.system_panic(f"NPModelLocator: component {self.persistor_id!r} is no ModelPersistor", fl_ctx)
+        found = "there is none" if persistor is None else f"it is a {type(persistor).__name__}"
+        what = f"component {self.persistor_id!r} must be a ModelPersistor, but {found}"
+        self.system_panic(f"{self._name}: {what}", fl_ctx)
         return None
 
 
