@@ -22,6 +22,8 @@ from hansa.jobs.job import App, Job, sides_of
 from hansa.jobs.overview import parts_of
 from hansa.jobs.place import Place, suggestion
 
+_SCRIPT_EXECUTOR = "hansa.components.executors.script_executor.ScriptExecutor"
+
 
 def check_job(job: Job, *, num_sites: int = 1) -> None:
     """Hold every part of a job against what it names, without running any of the job's own code.
@@ -81,6 +83,8 @@ def _check_part(config: Config, place: Place, code: _Code, *, is_nested: bool) -
         raise
     if missing and not is_nested:
         raise at.error(f"{path.rpartition('.')[2]} needs the argument {missing[0]!r}")
+    if path == _SCRIPT_EXECUTOR and isinstance(script := args.get("script"), str):
+        code.check_script(script, at.at("script"))
     for key, value in args.items():
         if is_component(value) and not value.get("disabled"):
             _check_part(value, at.at(key), code, is_nested=True)
@@ -112,6 +116,13 @@ class _Code:
                 place.at("path"), f"there is no module {module or path!r}{suggestion(module, self._modules)}"
             )
         return []
+
+    def check_script(self, script: str, at: Place) -> None:
+        """Refuse a script that is not in `custom/`."""
+        if script.removesuffix(".py").replace("/", ".") not in self._modules:
+            scripts = [f"{name.replace('.', '/')}.py" for name in self._modules]
+            hint = suggestion(script, scripts)
+            raise at.error(f"there is no script {script!r} in the folder custom/ of the app{hint}")
 
     def _own(self, module: str, name: str, args: Config, *, place: Place, at: Place) -> list[str]:
         source = self._modules.get(module)

@@ -256,6 +256,11 @@ class ClientEngine(_Engine, ClientEngineSpec):
         self._site = site
         self._scripts = scripts
         self._ranks = ranks
+        self.on_problem: Callable[[str, BaseException], None] = lambda where, error: None
+
+    def problem(self, where: str, error: BaseException) -> None:
+        """See `hansa.apis.engine.OffersProblems`."""
+        self.on_problem(where, error)
 
     def serve(self, site: str, workspace: Workspace, *, manager: FLContextManager) -> None:
         """Be another site's engine from now on."""

@@ -84,6 +84,7 @@ class SiteSide:
         self.on_close: Callable[[], None] = lambda: None
         self.on_serve: Callable[[str], None] = lambda name: None
         self.on_resume: Callable[[FLContext], None] = lambda fl_ctx: None
+        engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
         self._stateful = {
             index: part for index, each in enumerate(app.handlers) if (part := port(each, Stateful)) is not None
         }

@@ -176,7 +176,7 @@ def test_weights_and_differences_are_converted(
     ("value", "problem"),
     [
         (np.zeros(3, np.float32), r"tensor 'w' has shape \(3,\), the task has \(2,\)"),
-        (np.zeros(2, bool), "tensor 'w': there is no difference of booleans"),
+        (np.zeros(2, bool), "tensor 'w' has changed, and there is no difference of booleans"),
     ],
 )
 def test_what_cannot_be_converted_names_the_tensor(value: Any, problem: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from hansa.apis.analytix import AnalyticsDataType
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.dxo import MetaKey
-from hansa.apis.engine import ScriptHost, port
+from hansa.apis.engine import OffersProblems, ScriptHost, port
 from hansa.apis.event_type import EventType
 from hansa.apis.executor import Executor
 from hansa.apis.fl_constant import ReturnCode
@@ -104,7 +104,7 @@ class ScriptExecutor(Executor):
             script.kill()
         elif (how := script.end(self.end_timeout_s)) is not None:
             self._show_lines(script, fl_ctx)
-            self.log_warning(fl_ctx, f"{self.script} had no more tasks and {how}")
+            self._keep("end of the run", f"{self.script} had no more tasks and {how}", fl_ctx)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Give the script its turn; TASK_UNKNOWN for other tasks.
@@ -192,7 +192,7 @@ class ScriptExecutor(Executor):
                 raise RunError(f"{how}{error.cause}") from None
             if script.exit_code:
                 self._show_lines(script, fl_ctx)
-                self.log_warning(fl_ctx, f"{self.script} has sent its result and {error.cause}")
+                self._keep("task", f"{self.script} has sent its result and {error.cause}", fl_ctx)
             return answer
 
     def _report(self, name: str, value: float, step: int | None, fl_ctx: FLContext) -> None:
@@ -200,6 +200,13 @@ class ScriptExecutor(Executor):
         record = create_analytic_dxo(name, value, AnalyticsDataType.SCALAR, **more)
         with fl_ctx.get_engine().new_context() as own:
             send_analytic_dxo(self, record, own)
+
+    def _keep(self, where: str, what: str, fl_ctx: FLContext) -> None:
+        """Say it in the log, and where people look for problems."""
+        self.log_warning(fl_ctx, what)
+        keeper = port(fl_ctx.get_engine(), OffersProblems)
+        if keeper is not None:
+            keeper.problem(where, RunError(what))
 
     def _show_lines(self, script: RunningScript, fl_ctx: FLContext) -> None:
         lines = script.last_lines[-_SHOWN_LINES:]

@@ -106,7 +106,11 @@ def _moved(name: str, value: Any, base: Any, *, back: bool) -> Any:  # Any: arra
     if np.shape(value) != np.shape(base):
         raise ValueError(f"tensor '{name}' has shape {np.shape(value)}, the task has {np.shape(base)}")
     if getattr(value, "dtype", None) == np.bool_:
-        raise ValueError(f"tensor '{name}': there is no difference of booleans; take it out with ExcludeVars")
+        if back and np.array_equal(value, base):
+            return np.zeros_like(value)  # a mask that nobody trains
+        if not back and not np.any(value):
+            return np.array(base)
+        raise ValueError(f"tensor '{name}' has changed, and there is no difference of booleans; leave it out of params")
     if isinstance(value, np.ndarray) and isinstance(base, np.ndarray) and value.dtype == base.dtype:
         return np.subtract(value, base, out=value) if back else np.add(value, base, out=value)
     return value - base if back else value + base

@@ -120,7 +120,7 @@ class IntimeModelSelectionHandler(FLComponent):
         without, self._without = sorted(self._without), []
         total = sum(weight for _, _, weight in taken)
         if total == 0:
-            self.log_debug(fl_ctx, "no site has measured the model of this round")
+            self._say_unmeasured(fl_ctx)
             return
         for site in without:
             self._name_once(site, "is missing, while other sites send it", fl_ctx)
@@ -130,6 +130,16 @@ class IntimeModelSelectionHandler(FLComponent):
             self.best_val_metric = score
             self.log_info(fl_ctx, f"the best model so far: {score}")
             self.fire_event(AppEventType.GLOBAL_BEST_MODEL_AVAILABLE, fl_ctx)
+
+    def _say_unmeasured(self, fl_ctx: FLContext) -> None:
+        """A debug line where nobody asked for a metric; a warning, once, where a name was given that nobody reports."""
+        if self.validation_metric_name == MetaKey.INITIAL_METRICS or not fl_ctx.get_prop(AppConstants.CURRENT_ROUND):
+            self.log_debug(fl_ctx, "no site has measured the model of this round")
+        elif "" not in self._named:
+            self._named.add("")
+            self.log_warning(
+                fl_ctx, f"no site has sent '{self.validation_metric_name}' with its result, so no best model; said once"
+            )
 
     def _name_once(self, site: str, text: str, fl_ctx: FLContext) -> None:
         if site not in self._named:
