@@ -7,7 +7,9 @@ blobs, dtypes, classes     tensors in bulk; the closed tables of dtypes and clas
 buffers                    memory for copies that is used again
 tensor_forms               NumPy arrays as torch tensors and back
 message, limits            the bytes of an envelope and of a frame; what a message may ask for
-local_link, local_frames   frames between processes of one machine, and where they connect
+local_link, local_frames   frames between processes of one machine
+local_socket               where they connect
+pipe                       frames between an agent and its job processes, read without NumPy
 slots                      memory that they share by descriptor, used again
 bundle, master             several messages in one frame; one message for many receivers
 open_ports                 free TCP ports

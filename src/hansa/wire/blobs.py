@@ -32,25 +32,32 @@ class Blob:
         data: The whole region with its header: bytes, or a one-dimensional array of uint8. The blob takes an array
             over: nobody else may write to it.
         path: The file that `data` is a map of, if it is one.
+        digest: Its tagged digest, where that is known.
     """
 
-    def __init__(self, data: bytes | memoryview | Array, *, path: Path | None = None) -> None:
+    def __init__(
+        self, data: bytes | memoryview | Array, *, path: Path | None = None, digest: str | None = None
+    ) -> None:
         self._memory: Array | None = data if isinstance(data, np.ndarray) else np.frombuffer(data, dtype=np.uint8)
         self._header: Header | None = None
-        self._digest: str | None = None
+        self._digest = digest
         self.path = path
         self.size_bytes = self._memory.nbytes
         self.num_copies = 0
         """How often somebody had its data copied into memory of their own."""
 
     @classmethod
-    def map_file(cls, path: str | Path) -> Blob:
+    def map_file(cls, path: str | Path, *, digest: str | None = None) -> Blob:
         """The blob in a file, mapped read-only.
+
+        Args:
+            path: The file.
+            digest: Its tagged digest, where that is known.
 
         Raises:
             DecodeError: The file is empty.
         """
-        return cls(np.frombuffer(map_file(path), dtype=np.uint8), path=Path(path))
+        return cls(np.frombuffer(map_file(path), dtype=np.uint8), path=Path(path), digest=digest)
 
     def write_file(self, path: str | Path) -> None:
         """Write it to a file, which appears whole or not at all."""

@@ -5,20 +5,14 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import secrets
 import socket
 import stat
-import struct
-import sys
-import tempfile
 import threading
-import time
 import weakref
 from array import array
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
 
@@ -45,9 +39,6 @@ _RAW_BYTES = 256 * 1024  # raw parts of one frame beyond this share a slot: fram
 _ALIGNMENT = 64
 _ANCILLARY_BYTES = socket.CMSG_SPACE((MAX_DESCRIPTORS + 3) * 4)
 _RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-_CREDENTIALS = struct.Struct("3i")
-_MAX_PATH = 100  # a unix socket's path may have 104 bytes on some systems
-_ABSTRACT = "@"
 
 
 class LocalLink:
@@ -302,99 +293,6 @@ class LocalLink:
         lease: Array = np.frombuffer(view, dtype=np.uint8)
         weakref.finalize(lease, self._released.append, (part.file, part.slot)).atexit = False
         return lease
-
-
-class LocalListener:
-    """Where processes of this machine and user connect back.
-
-    On Linux no file is made for it. Elsewhere it is a socket file in a folder of its own, which only this user may
-    enter.
-
-    Args:
-        folder: Where to make that folder; the system's folder for temporary files if the path would be too long.
-        abstract: Whether the address is a name instead of a file.
-    """
-
-    def __init__(self, folder: Path, *, abstract: bool = sys.platform == "linux") -> None:
-        self._path = None if abstract else _socket_path(folder)
-        self._sock = socket.socket(socket.AF_UNIX)
-        self.address = f"{_ABSTRACT}hansa-{secrets.token_hex(16)}" if self._path is None else str(self._path)
-        """What `connect` takes; fit for a command line."""
-        self._sock.bind(_native(self.address))
-        self._sock.listen(128)
-
-    def accept(self, pid: int | Collection[int] | None = None, timeout_s: float = 60.0) -> socket.socket:
-        """Wait for a process; connections of other users and processes are closed.
-
-        Args:
-            pid: The process, or any of several, if the system can say who connects (`peer_pid`); None: any.
-            timeout_s: How long to wait.
-
-        Raises:
-            TimeoutError: None of them came.
-        """
-        pids = {pid} if isinstance(pid, int) else pid
-        deadline = time.monotonic() + timeout_s
-        while (rest := deadline - time.monotonic()) > 0:
-            self._sock.settimeout(rest)
-            with suppress(TimeoutError):
-                sock, _ = self._sock.accept()
-                sock.settimeout(None)
-                if _is_ours(sock) and (pids is None or peer_pid(sock) in (*pids, None)):
-                    return sock
-                sock.close()
-        raise TimeoutError(f"no process connected within {timeout_s:g} s")
-
-    def close(self) -> None:
-        """Take the address away; accepted connections stay."""
-        self._sock.close()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path.parent.rmdir()
-
-
-def connect(address: str) -> socket.socket:
-    """Connect to a listener of this user.
-
-    Raises:
-        OSError: Nobody listens there, or another user does.
-    """
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.connect(_native(address))
-        if not _is_ours(sock):
-            raise PermissionError(f"{address} belongs to another user")
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def peer_pid(sock: socket.socket) -> int | None:
-    """The process at the other end; None where the system does not say."""
-    return None if sys.platform != "linux" else _credentials(sock)[0]
-
-
-def _is_ours(sock: socket.socket) -> bool:
-    # Elsewhere the folder of the socket file keeps others out.
-    return sys.platform != "linux" or _credentials(sock)[1] == os.getuid()
-
-
-def _credentials(sock: socket.socket) -> tuple[int, int]:
-    pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return pid, uid
-
-
-def _socket_path(folder: Path) -> Path:
-    path = Path(tempfile.mkdtemp(prefix="hansa-", dir=folder)) / "socket"
-    if len(os.fsencode(path)) > _MAX_PATH:
-        path.parent.rmdir()
-        path = Path(tempfile.mkdtemp(prefix="hansa-")) / "socket"
-    return path
-
-
-def _native(address: str) -> str:
-    return "\0" + address[1:] if address.startswith(_ABSTRACT) else address
 
 
 def _row(part: Array, place: Place | None) -> PartRow:

@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hansa.wire.local_link import LocalLink, LocalListener, connect, peer_pid
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import LocalListener, connect, peer_pid
 from hansa.wire.slots import SlotPool
 
 MB = 1 << 20
 
 CHILD = """
 import sys
-from hansa.wire.local_link import LocalLink, connect
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import connect
 from hansa.wire.slots import SlotPool
 pool = SlotPool()
 link = LocalLink(connect(sys.argv[1]), pool)

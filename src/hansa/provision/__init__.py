@@ -1,0 +1,1 @@
+"""Who may join: projects, certificates and startup kits."""
