@@ -76,7 +76,7 @@ def check_shape(config: Mapping[str, Any], side: Side, file: str | None) -> None
         if key not in shape.model_fields and not isinstance(value, Primitive):
             near = suggestion(key, shape.model_fields)
             raise place.at(key).error(f"unknown key{near or ' (only numbers, texts and booleans may be added)'}")
-    _validate(shape, config, place)
+    validate(shape, config, place)
 
 
 def check_meta(meta: Mapping[str, Any], file: str | None) -> None:
@@ -87,7 +87,7 @@ def check_meta(meta: Mapping[str, Any], file: str | None) -> None:
     """
     from hansa.jobs.shapes import MetaShape
 
-    _validate(MetaShape, meta, Place(file))
+    validate(MetaShape, meta, Place(file))
 
 
 def check_meaning(config: Mapping[str, Any], side: Side, file: str | None) -> None:
@@ -147,7 +147,12 @@ def _repeated(keys: Iterable[str]) -> Iterable[str]:
         seen.add(key)
 
 
-def _validate(shape: Any, content: Mapping[str, Any], place: Place) -> None:  # Any: a class of lazily loaded pydantic
+def validate(shape: Any, content: Mapping[str, Any], place: Place) -> None:  # Any: a class of lazily loaded pydantic
+    """Hold content to a pydantic model.
+
+    Raises:
+        ConfigError: The first mistake, with its place.
+    """
     from pydantic import ValidationError
 
     try:
@@ -199,6 +204,8 @@ def _message(mistake: ErrorDetails, shape: Any, content: Mapping[str, Any]) -> s
                 f"above {mistake['ctx']['gt']:g}" if "gt" in mistake["ctx"] else f"at least {mistake['ctx']['ge']:g}"
             )
             return f"must be {limit}, not {mistake['input']!r}"
+        case "less_than_equal":
+            return f"must be at most {mistake['ctx']['le']:g}, not {mistake['input']!r}"
         case kind:
             wanted = _WANTED.get(kind)
             return f"must be {wanted}, not {_kind(mistake['input'])}" if wanted else mistake["msg"]

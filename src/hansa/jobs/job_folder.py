@@ -42,7 +42,7 @@ def load(folder: Path) -> Job:
     if (folder / META).exists():
         job = _load_with_meta(folder)
     elif (folder / "config").is_dir():
-        job = Job(folder.resolve().name, {"app": _load_app(folder)})
+        job = Job(folder.resolve().name, {"app": load_app(folder)})
     else:
         raise ConfigError("is no job: it has neither meta.json nor a folder 'config'", file=str(folder))
     job.check()
@@ -97,7 +97,7 @@ def _load_with_meta(folder: Path) -> Job:
             if target in owner:
                 raise place.at(name).error(f"{target} runs {owner[target]!r} already")
             owner[target] = name
-        apps[name] = _load_app(folder / name, sides_of(name, deploy_map))
+        apps[name] = load_app(folder / name, sides_of(name, deploy_map))
     known = ("hansa_job", "name", "deploy_map", "min_clients")
     return Job(
         name=meta.get("name") or folder.resolve().name,
@@ -108,7 +108,16 @@ def _load_with_meta(folder: Path) -> Job:
     )
 
 
-def _load_app(folder: Path, needed: set[Side] | None = None) -> App:
+def load_app(folder: Path, needed: set[Side] | None = None) -> App:
+    """The app in a folder.
+
+    Args:
+        folder: Holds `config/`, and perhaps `custom/`.
+        needed: The sides whose config must be there; None: both.
+
+    Raises:
+        ConfigError: A config is missing or no JSON.
+    """
     return App(
         server=_load_config(folder, Side.SERVER, needed),
         client=_load_config(folder, Side.CLIENT, needed),

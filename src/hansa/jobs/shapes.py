@@ -72,6 +72,14 @@ class ClientShape(SideShape):
     executors: list[ExecutorShape] = Field(min_length=1)
 
 
+class ResourcesShape(Strict):
+    """What a job takes of each site."""
+
+    gpus: int = Field(default=0, ge=0)
+    memory_mb: float = Field(default=0, ge=0, allow_inf_nan=False)
+    cpus: float = Field(default=0, ge=0, allow_inf_nan=False)
+
+
 class MetaShape(Strict):
     """`meta.json`; `resource_spec` is kept and not read yet."""
 
@@ -82,6 +90,14 @@ class MetaShape(Strict):
     mandatory_clients: list[str] = []
     site_tags: dict[str, list[str]] = {}
     threads_per_site: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+    sites: list[str] = Field(default=[], min_length=1)
+    tags: list[str] = []
+    resources: ResourcesShape = ResourcesShape()
+    priority: int = Field(default=0, ge=-100, le=100)
+    start_deadline_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    start_timeout_s: float = Field(default=60, gt=0, allow_inf_nan=False)
+    quorum_wait_s: float = Field(default=600, gt=0, allow_inf_nan=False)
     resource_spec: dict[str, Any] = {}  # Any: a launcher's own words
 
 
@@ -94,5 +110,6 @@ SECTIONS: dict[str, type[Strict]] = {
     "task_data_filters": ChainShape,
     "task_result_filters": ChainShape,
     "server": SettingsShape,
+    "resources": ResourcesShape,
 }
 """The shape of what stands under a key, or in the list there."""
