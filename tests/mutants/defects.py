@@ -80,8 +80,8 @@ DEFECTS = [
     Mutant(
         "encoded-for-every-site",
         "runtime/standing.py",
-        "            if entry.task is task:\n                return entry",
-        "            if entry.task is task:\n                return Standing(task, Encoder(sink=self._sink))",
+        "                if entry.task is task:\n                    return entry",
+        "                if entry.task is task:\n                    return self._new(task)",
         WHOLE,
     ),
     Mutant(

@@ -18,7 +18,8 @@ from hansa.tensors import Array
 from hansa.wire.blobs import AllocatingSink
 from hansa.wire.bundle import Bundle, Unbundler
 from hansa.wire.codec import Encoder, TableCache, decode
-from hansa.wire.local_link import LocalLink, connect
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import connect
 from hansa.wire.slots import SlotPool
 from hansa.wire.tensor_forms import with_arrays, with_tensors
 

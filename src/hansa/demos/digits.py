@@ -97,12 +97,13 @@ class DigitsTrainer(Executor):
         """Train for a few epochs; the accuracy before training goes along as the initial metric."""
         if task_name != AppConstants.TASK_TRAIN:
             return make_reply(ReturnCode.TASK_UNKNOWN)
+        # Hansa seeds `random` anew for each site and round. First of all: to import scikit-learn draws from it, too.
+        rng = np.random.default_rng(random.getrandbits(32))
         position = int(fl_ctx.get_identity_name().rpartition("-")[2]) - 1
         images, labels = load_digits(self._seed, self._num_sites).sites[position]
         received = from_shareable(shareable).data
         weights = {name: value.copy() for name, value in received.items()}
         before = accuracy(weights, images, labels)
-        rng = np.random.default_rng(random.getrandbits(32))  # Hansa seeds `random` anew for each site and round
         steps = 0
         for _ in range(self._local_epochs):
             if abort_signal.triggered:

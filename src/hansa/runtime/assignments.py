@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hansa.apis.engine import RoundKey
+from hansa.apis.fl_constant import ReservedKey
 from hansa.apis.folding import FoldedPart, FoldPlan
-from hansa.wire.codec import Message
+from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
+from hansa.wire.codec import Encoder, Message, decode
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -108,3 +111,20 @@ class Crew(Protocol):
     def deliveries(self) -> Iterator[Delivery]:
         """Work on everything handed over; ends when all that can come has come."""
         ...
+
+
+def failed_result(assignment: Assignment, code: str, cause: str) -> Shareable:
+    """What stands for a result that did not come, or that is none."""
+    task = decode(assignment.body.message, arrays="readonly")
+    reply = make_reply(code)
+    reply.set_header(RoundKey.ERROR, cause)
+    reply.set_header(ReservedHeaderKey.TASK_NAME, assignment.body.name)
+    reply.set_header(ReservedHeaderKey.TASK_ID, assignment.task_id)
+    reply.set_cookie_jar(dict(task.get_cookie_jar() or {}))
+    reply.set_peer_props({ReservedKey.IDENTITY_NAME: assignment.site})
+    return reply
+
+
+def failed_reply(assignment: Assignment, code: str, cause: str) -> Message:
+    """The same as a message."""
+    return Encoder().encode(failed_result(assignment, code, cause))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hansa.apis.client import Client
 from hansa.apis.client_engine_spec import ClientEngineSpec, TaskAssignment
@@ -83,6 +83,23 @@ class AuxLink(Protocol):
 
     def to_site(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """Ask one site."""
+        ...
+
+
+@runtime_checkable
+class PatientLink(AuxLink, Protocol):
+    """A link over which a reply may never come: it waits as long as the caller says, and not at all for 0 seconds."""
+
+    def ask_server(
+        self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext, timeout_s: float
+    ) -> Shareable:
+        """Ask the server; COMMUNICATION_ERROR once the time is over."""
+        ...
+
+    def ask_sites(
+        self, sites: Sequence[str], topic: str, *, request: Shareable, fl_ctx: FLContext, timeout_s: float
+    ) -> dict[str, Shareable]:
+        """Ask sites, all at the same time."""
         ...
 
 
@@ -231,6 +248,8 @@ class ServerEngine(_Engine, ServerEngineSpec):
         if not isinstance(timeout, float):
             raise TypeError(f"timeout must be a float, but got {type(timeout)}.")
         names = [getattr(t, "name", t) for t in targets] if targets else [c.name for c in self._clients()]
+        if isinstance(self._link, PatientLink):
+            return self._link.ask_sites(names, topic, request=request, fl_ctx=fl_ctx, timeout_s=timeout)
         return {name: self._link.to_site(name, topic, request=request, fl_ctx=fl_ctx) for name in names}
 
     def fire_and_forget_aux_request(
@@ -293,6 +312,8 @@ class ClientEngine(_Engine, ClientEngineSpec):
     def send_aux_request(self, topic: str, request: Shareable, timeout: float, fl_ctx: FLContext) -> Shareable:
         if not isinstance(timeout, float):
             raise TypeError(f"timeout must be a float, but got {type(timeout)}.")
+        if isinstance(self._link, PatientLink):
+            return self._link.ask_server(self._site, topic, request=request, fl_ctx=fl_ctx, timeout_s=timeout)
         return self._link.to_server(self._site, topic, request=request, fl_ctx=fl_ctx)
 
     def fire_and_forget_aux_request(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:

@@ -46,7 +46,7 @@ class DispatchOptions:
 
 
 class Federation:
-    """Runs the workflows of a server over sites in this process.
+    """Runs the workflows of a server over sites in this process, or in its workers.
 
     Args:
         server: The server's side.
@@ -56,6 +56,8 @@ class Federation:
         phases: Where the time of each phase is added up.
         options: Progress and simulated times.
     """
+
+    stop_grace_s = STOP_GRACE_S
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class Federation:
                 self._server.cancel_tasks()
             if self._flights is not None:
                 self._flights.close()
-            self._workflows.join(STOP_GRACE_S if self._server.abort_signal.triggered else None)
+            self._workflows.join(self.stop_grace_s if self._server.abort_signal.triggered else None)
 
     def _run_workflows(self) -> None:
         try:
@@ -171,7 +173,7 @@ class Federation:
             self._server.take_parts(delivery)
         for answer in delivery.answers:
             site = answer.assignment.site
-            self._server.submit(clients[site], answer.message, folded=answer.folded)
+            self._server.submit(clients[site], answer)
             self._on_progress(site)
 
     def _stuck(self) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hansa.runtime import script_guard
-from hansa.runtime.options import THREAD_VARIABLES
+from hansa.runtime.environment import THREAD_VARIABLES
 from hansa.runtime.script_output import ScriptOutput
 
 GUARD = Path(script_guard.__file__)

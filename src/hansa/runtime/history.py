@@ -185,8 +185,9 @@ class RunHistory:
         if "round" in line:
             record = RoundRecord(**line["round"])
             if self.rounds and self.rounds[-1].number == record.number and self.rounds[-1].seconds is None:
-                self.rounds.pop()  # pieced together from its refusals
-            self.rounds.append(record)
+                self.rounds[-1] = record  # in place of what was pieced together from its refusals
+            else:
+                self.rounds.append(record)
         elif "refused" in line:
             refusal = line["refused"]
             reasons = self._round(refusal["round"]).refused.setdefault(refusal["site"], [])

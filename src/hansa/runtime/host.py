@@ -9,19 +9,18 @@ from math import isfinite
 from typing import Any, Protocol
 
 from hansa.apis.dxo import DXO, from_shareable
-from hansa.apis.engine import RoundKey
-from hansa.apis.fl_constant import ReservedKey, ReturnCode
+from hansa.apis.fl_constant import ReturnCode
 from hansa.apis.folding import FoldPlan, SourceFold
-from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
+from hansa.apis.shareable import ReservedHeaderKey, Shareable
 from hansa.apis.signal import Signal
 from hansa.runtime import user_code
-from hansa.runtime.assignments import Answer, Assignment, Delivery, TaskBody
+from hansa.runtime.assignments import Answer, Assignment, Delivery, TaskBody, failed_reply
 from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import default_props
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.runtime.site_side import SiteSide
-from hansa.wire.blobs import Allocate, AllocatingSink
-from hansa.wire.codec import Encoder, Message, TableCache, decode
+from hansa.wire.blobs import Allocate, AllocatingSink, Sink
+from hansa.wire.codec import Encoder, Message, TableCache
 from hansa.wire.master import Master
 
 MOST_EAGER = 64
@@ -54,6 +53,7 @@ class HostSettings:
         allocate: Where results and sums are written.
         on_failure: Told when a site cannot be made.
         keep_states: Whether answers bring what a site's components know: this process may end before the run does.
+        sink: Where the tensors of results go; None: into memory of `allocate`.
     """
 
     seed: int
@@ -61,6 +61,7 @@ class HostSettings:
     allocate: Allocate
     on_failure: user_code.OnFailure
     keep_states: bool = False
+    sink: Sink | None = None
 
 
 class SiteHost:
@@ -96,6 +97,7 @@ class SiteHost:
         self._tables = TableCache()
         self._master: tuple[TaskBody, Master] | None = None  # of the body at hand
         self._allocate = settings.allocate
+        self._sink = settings.sink or AllocatingSink(settings.allocate)
         self._sites: dict[str, SiteSide] = {}
         self._spare: SiteSide | None = None  # of a site that was put away
         self._lock = threading.RLock()
@@ -253,7 +255,7 @@ class SiteHost:
         self._number = assignment.number
         if assignment.number in self._aborted_ahead:
             side.abort_task()
-        packer = _Packer(side, fold, self._allocate)
+        packer = _Packer(side, fold, self._sink)
         message = side.run_task(
             assignment.body.name, self._master_of(assignment.body), task_id=assignment.task_id, pack=packer
         )
@@ -281,25 +283,13 @@ class SiteHost:
         return Answer(assignment, failed_reply(assignment, ReturnCode.EXECUTION_EXCEPTION, failure.cause))
 
 
-def failed_reply(assignment: Assignment, code: str, cause: str) -> Message:
-    """What stands for a result that a site could not make."""
-    task = decode(assignment.body.message, arrays="readonly")
-    reply = make_reply(code)
-    reply.set_header(RoundKey.ERROR, cause)
-    reply.set_header(ReservedHeaderKey.TASK_NAME, assignment.body.name)
-    reply.set_header(ReservedHeaderKey.TASK_ID, assignment.task_id)
-    reply.set_cookie_jar(dict(task.get_cookie_jar() or {}))
-    reply.set_peer_props({ReservedKey.IDENTITY_NAME: assignment.site})
-    return Encoder().encode(reply)
-
-
 class _Packer:
     """Turns one result into its message: whole, or without the tensors, which then are in the fold."""
 
-    def __init__(self, side: SiteSide, fold: _RoundFold | None, allocate: Allocate) -> None:
+    def __init__(self, side: SiteSide, fold: _RoundFold | None, sink: Sink) -> None:
         self._side = side
         self._fold = fold
-        self._allocate = allocate
+        self._sink = sink
         self.folded = False
 
     def __call__(self, result: Shareable) -> Message | dict[str, Any]:
@@ -314,7 +304,7 @@ class _Packer:
                     return outbox.count(message)
                 outbox.sent.messages += 1
                 return light
-        return outbox.pack(result, Encoder(sink=AllocatingSink(self._allocate)))
+        return outbox.pack(result, Encoder(sink=self._sink))
 
 
 _CONTENT = ("DXO", "data")

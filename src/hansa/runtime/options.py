@@ -10,9 +10,6 @@ from hansa.runtime.devices import Devices
 from hansa.runtime.packing import PackingLimits
 from hansa.runtime.site_times import SiteTimes
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""What tells numeric libraries, before they are loaded, how many threads they may use."""
-
 
 @dataclass(frozen=True)
 class SimulatorOptions:

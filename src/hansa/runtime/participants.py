@@ -55,10 +55,12 @@ class Place:
     Attributes:
         root: Its workspace.
         participant: Its name.
+        run_number: The job's number in this workspace.
     """
 
     root: str
     participant: str
+    run_number: int = RUN_NUMBER
 
     @classmethod
     def of(cls, workspaces: Path | str, participant: str) -> Place:
@@ -73,7 +75,7 @@ class Place:
     @property
     def app_root(self) -> str:
         """Where the participant's copy of the application lies."""
-        return f"{self.root}{os.sep}run_{RUN_NUMBER}{os.sep}app_{self.participant}"
+        return f"{self.root}{os.sep}run_{self.run_number}{os.sep}app_{self.participant}"
 
     @property
     def app_folder(self) -> Path:
@@ -205,7 +207,7 @@ def make_server(
 ) -> tuple[ServerSide, ServerEnd]:
     """The server's side of a run."""
     engine = ServerEngine(
-        lambda e: FLContextManager(e, office.job_name, RUN_NUMBER, {}, stickers(place, shared.abort)),
+        lambda e: FLContextManager(e, office.job_name, place.run_number, {}, stickers(place, shared.abort)),
         place.workspace,
         link=shared.link,
         clients=office.clients,
@@ -231,7 +233,8 @@ def make_site(
     abort = Signal()
 
     def manager_of(engine: object, name: str, place: Place) -> FLContextManager:
-        return FLContextManager(engine, name, RUN_NUMBER, {FLContextKey.CLIENT_NAME: name}, stickers(place, abort))
+        public = {FLContextKey.CLIENT_NAME: name}
+        return FLContextManager(engine, name, place.run_number, public, stickers(place, abort))
 
     place = place_of(settings.name)
     engine = ClientEngine(
@@ -260,9 +263,9 @@ def make_site(
     return side
 
 
-def default_props(name: str) -> dict[str, Any]:  # Any: properties hold any value
+def default_props(name: str, run_number: int = RUN_NUMBER) -> dict[str, Any]:  # Any: properties hold any value
     """The public properties of a site whose components have set none."""
-    return {ReservedKey.RUN_NUM: RUN_NUMBER, ReservedKey.IDENTITY_NAME: name, FLContextKey.CLIENT_NAME: name}
+    return {ReservedKey.RUN_NUM: run_number, ReservedKey.IDENTITY_NAME: name, FLContextKey.CLIENT_NAME: name}
 
 
 def keeps_nothing(app: ClientApp) -> bool:

@@ -16,7 +16,8 @@ from hansa.runtime.rank_words import FromRank, ToRank
 from hansa.wire.blobs import AllocatingSink
 from hansa.wire.bundle import Bundle, Unbundler
 from hansa.wire.codec import Encoder, TableCache, decode
-from hansa.wire.local_link import LocalLink, LocalListener, connect
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import LocalListener, connect
 from hansa.wire.message import Message
 from hansa.wire.slots import SlotPool
 

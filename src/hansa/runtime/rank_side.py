@@ -48,7 +48,8 @@ from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.tensors import Array
 from hansa.wire.bundle import Bundle, Unbundler
 from hansa.wire.codec import TableCache, decode
-from hansa.wire.local_link import LocalLink, connect
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import connect
 from hansa.wire.message import Message
 from hansa.wire.slots import SlotPool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -122,6 +123,18 @@ class Run:
             file = self.folder / MODEL
             self._model = dict(tensors.read(file, mmap=False)) if file.exists() else {}
         return self._model
+
+    @property
+    def model_digest(self) -> str | None:
+        """SHA-256 of the global model as it is kept: equal tensors, equal digest, wherever the run took place.
+
+        None where the job has no model. `sha256sum model.safetensors` in the run's folder gives the same.
+        """
+        try:
+            with (self.folder / MODEL).open("rb") as file:
+                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        except FileNotFoundError:
+            return None
 
     def state_dict(self) -> dict[str, Any]:  # Any: torch tensors
         """The global model as torch tensors, for `load_state_dict`; every dtype as it is, bfloat16 too.

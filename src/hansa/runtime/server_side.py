@@ -17,19 +17,20 @@ from hansa.apis.fl_context import FLContext
 from hansa.apis.responder import Responder
 from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from hansa.apis.signal import Signal
-from hansa.errors import DecodeError, EncodeError, RunError
+from hansa.errors import EncodeError, RunError
 from hansa.jobs.build import ServerApp
 from hansa.runtime import user_code
-from hansa.runtime.assignments import Assignment, Delivery, TaskBody
+from hansa.runtime.answers import result_of
+from hansa.runtime.assignments import Answer, Assignment, Delivery, TaskBody
 from hansa.runtime.engines import ServerEngine
 from hansa.runtime.filter_chain import copy_structure, put, run_chain, writes_input
 from hansa.runtime.fold_gate import FoldGate, has_foreign_part, set_folded
 from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
-from hansa.runtime.standing import StandingTasks
-from hansa.wire.blobs import Allocate, fresh
-from hansa.wire.codec import Message, decode, to_bytes
+from hansa.runtime.standing import OpenSink, StandingTasks
+from hansa.wire.blobs import Allocate, AllocatingSink, Sink, fresh
+from hansa.wire.codec import to_bytes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class ServerSettings:
         phases: Where the time of each phase is added up.
         allocate: Where tasks are written.
         may_fold: Whether whoever holds the sites may fold their results.
+        open_sink: Where tasks are written; None: into memory of `allocate`.
+        maps_results: Whether results come as maps of files, which cost nothing while nobody looks at them.
     """
 
     seed: int
@@ -49,6 +52,12 @@ class ServerSettings:
     phases: Phases
     allocate: Allocate = fresh
     may_fold: bool = True
+    open_sink: OpenSink | None = None
+    maps_results: bool = False
+
+    def sink(self) -> tuple[Sink, Callable[[], None]]:
+        """Where the bodies of one task are written, and what clears it when the task is over."""
+        return self.open_sink() if self.open_sink is not None else (AllocatingSink(self.allocate), lambda: None)
 
 
 @dataclass
@@ -98,9 +107,10 @@ class ServerSide:
         self._app = app
         self.outbox = outbox
         self._current: _Workflow | None = None
-        self._standing = StandingTasks(settings.allocate)
+        self._standing = StandingTasks(settings.sink)
         self._gate = FoldGate(app, settings.on_failure, may_fold=settings.may_fold)
-        self.draws = bool(app.task_result_filters) or any(map(has_foreign_part, app.handlers))
+        self._foreign = any(map(has_foreign_part, app.handlers))
+        self.draws = bool(app.task_result_filters) or self._foreign
         self._logger = logging.getLogger("hansa.server")
         engine.on_commit = self._commit
         engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
@@ -205,6 +215,10 @@ class ServerSide:
         task = find(task_id) if find is not None else None
         return task is not None and task.completion_status is None
 
+    def is_over(self, task_id: str) -> bool:
+        """Whether nobody waits for results of this task any more; False where the workflow does not say."""
+        return self._current is None or (hasattr(self._current.responder, "task_of") and not self.stands(task_id))
+
     def candidates(self) -> list[str] | None:
         """The sites that might be given something now, by code point; None: any might."""
         foresees = getattr(self._current.responder, "candidates", None) if self._current is not None else None
@@ -221,7 +235,7 @@ class ServerSide:
         if current is None or self.abort_signal.triggered:
             return None
         with self.engine.new_context() as fl_ctx:
-            self._set_peer(fl_ctx, peer_props)
+            _set_peer(fl_ctx, peer_props)
             asked = user_code.call(current.responder.process_task_request, client, fl_ctx)
             if isinstance(asked, user_code.Failure):
                 self._settings.on_failure(
@@ -296,32 +310,35 @@ class ServerSide:
             if failure is not None:
                 self.panic(f"a part of the sum cannot be taken: {failure.cause}")
 
-    def submit(self, client: Client, message: Message | dict[str, Any], *, folded: bool = False) -> None:
-        """Take a site's result.
+    def submit(self, client: Client, answer: Answer) -> None:
+        """Take a site's answer; see `hansa.runtime.answers.result_of`.
 
-        A result that cannot be read, or that a filter of the server rejects, still counts as this site's answer,
-        as an error with its reason: the round never waits for an answer that was received.
+        A result that a filter of the server rejects counts as an error with its reason, too.
         """
         current = self._current
-        try:
-            with self._settings.phases.of("decode result"):
-                result = decode(message, arrays="own") if isinstance(message, Message) else _result_of(message)
-        except DecodeError as error:
-            self._logger.error("server: the result of %s cannot be read: %s", client.name, error)
-            return
-        if current is None or not isinstance(result, Shareable):
+        with self._settings.phases.of("decode result"):
+            result, why = result_of(answer, readonly=self.only_reads(answer))
+        if why is not None:
+            mishap = user_code.Mishap(client.name, f"task {answer.assignment.body.name}")
+            self._settings.on_failure(mishap, user_code.Failure(RunError(why), why, ""))
+        if current is None:
             return
         cookie = result.get_cookie(ReservedHeaderKey.WORKFLOW)
         if cookie is not None and cookie != current.id:
             self._logger.warning("server: a result of %s for workflow %s is dropped", client.name, cookie)
             return
-        set_folded(result, folded)
+        set_folded(result, answer.folded)
         if self.draws:  # what callbacks draw must not depend on what a site in this process has drawn
             seed_everything(task_seed(self._settings.seed, f"{result.get_header(ReservedHeaderKey.TASK_ID)}/server"))
         with self.engine.new_context() as fl_ctx:
-            self._set_peer(fl_ctx, result.get_peer_props() or {})
+            _set_peer(fl_ctx, result.get_peer_props() or {})
             self._process(current, client, result, fl_ctx)
         self.release_finished()
+
+    def only_reads(self, answer: Answer) -> bool:
+        """Whether nobody here writes into the arrays of a result that is mapped from a file."""
+        chain = self._app.task_result_filters.get(answer.assignment.body.name, ())
+        return self._settings.maps_results and not self._foreign and not writes_input(chain)
 
     def _process(self, current: _Workflow, client: Client, result: Shareable, fl_ctx: FLContext) -> None:
         name = str(result.get_header(ReservedHeaderKey.TASK_NAME))
@@ -353,11 +370,6 @@ class ServerSide:
         if peer is not None:
             put(peer, FLContextKey.SHAREABLE, result)
 
-    def _set_peer(self, fl_ctx: FLContext, props: dict[str, Any]) -> None:
-        peer = FLContext()
-        peer.set_public_props(props)
-        fl_ctx.set_peer_context(peer)
-
     def release_finished(self) -> None:
         """Let go of the tensors of tasks that are over; their arrays may be written again."""
         self._standing.release_finished()
@@ -372,10 +384,10 @@ def _set_task_props(fl_ctx: FLContext, name: str, task_id: str) -> None:
     fl_ctx.set_prop(FLContextKey.TASK_ID, task_id, private=True, sticky=False)
 
 
-def _result_of(plain: dict[str, Any]) -> Shareable:  # Any: JSON
-    result = Shareable()
-    result.update(plain)
-    return result
+def _set_peer(fl_ctx: FLContext, props: dict[str, Any]) -> None:  # Any: properties hold any value
+    peer = FLContext()
+    peer.set_public_props(props)
+    fl_ctx.set_peer_context(peer)
 
 
 def _instead_of(result: Shareable, cause: str) -> Shareable:

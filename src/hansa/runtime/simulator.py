@@ -25,6 +25,7 @@ from hansa.runtime.progress import Progress
 from hansa.runtime.run import Run, RunStatus, Timings
 from hansa.runtime.run_folder import RunFolder, runs_home, what_failed
 from hansa.runtime.run_log import LogFile
+from hansa.runtime.run_record import verdict
 from hansa.runtime.seeding import server_randomness_untouched
 from hansa.runtime.stage import Stage
 
@@ -211,8 +212,7 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
                     options=DispatchOptions(line.update, stage.times),
                 ).run()
     except KeyboardInterrupt:
-        verdict = RunStatus.ABORTED, "interrupted from the keyboard"
-        _finish(stage, (began, built, time.perf_counter()), verdict)
+        _finish(stage, (began, built, time.perf_counter()), (RunStatus.ABORTED, "interrupted from the keyboard"))
         raise
     _finish(stage, (began, started, time.perf_counter()))
     status, cause = run.status, run.cause
@@ -224,18 +224,8 @@ def _play(stage: Stage, *, progress: bool | None, began: float) -> Run:
     raise error
 
 
-def _verdict(stage: Stage) -> tuple[RunStatus, str | None]:
-    outcome = stage.server.outcome
-    if outcome.failures:
-        return RunStatus.FAILED, str(outcome.failures[0])
-    if outcome.stopped_because is not None:
-        return RunStatus.ABORTED, outcome.stopped_because
-    early = stage.run.history.early_end
-    return RunStatus.COMPLETED, None if early is None else f"ended after round {early[0]}: {early[1]}"
-
-
 def _finish(
-    stage: Stage, times: tuple[float, float, float], verdict: tuple[RunStatus, str | None] | None = None
+    stage: Stage, times: tuple[float, float, float], ended_by: tuple[RunStatus, str | None] | None = None
 ) -> None:
     began, started, ended = times
     stage.end()
@@ -250,5 +240,6 @@ def _finish(
         virtual_rounds=tuple(r.virtual_seconds or 0.0 for r in closed),
     )
     stage.run.timings = timings
-    stage.run.status, stage.run.cause = verdict or _verdict(stage)  # only now: the end may fail, too
+    # only now: the end may fail, too
+    stage.run.status, stage.run.cause = ended_by or verdict(stage.server, stage.run.history)
     stage.write_record()

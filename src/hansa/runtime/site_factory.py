@@ -44,7 +44,7 @@ class SiteFactory:
 
     Args:
         app_of: The application of a site.
-        workspaces: Where sites have their folders.
+        place_of: Where a site has its folder.
         seed: The job's seed.
         shared: What all sites of the process share.
         allocate: Where executors' own arrays lie.
@@ -54,7 +54,7 @@ class SiteFactory:
     def __init__(
         self,
         app_of: Callable[[str], SiteApp],
-        workspaces: Path,
+        place_of: Callable[[str], Place],
         *,
         seed: int,
         shared: RunParts,
@@ -62,7 +62,7 @@ class SiteFactory:
         told: tuple[OnFailure, Phases],
     ) -> None:
         self._app_of = app_of
-        self._workspaces = str(workspaces)
+        self._place_of = place_of
         self._deployed: set[str] = set()
         self._seed = seed
         self._shared = shared
@@ -104,9 +104,6 @@ class SiteFactory:
             keeps_nothing=id(spec) in self._for_many,
         )
         return make_site(settings, parts, self._place_of, shared=self._shared)
-
-    def _place_of(self, name: str) -> Place:
-        return Place.of(self._workspaces, name)
 
 
 class FoldRules:

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import logging
-import platform
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-import hansa
-from hansa import tensors
-from hansa.apis.app_constant import AppConstants
 from hansa.apis.client import Client
 from hansa.apis.signal import Signal
-from hansa.errors import ConfigError, RunError
+from hansa.errors import ConfigError
 from hansa.jobs.build import Builder
 from hansa.jobs.class_policy import ClassPolicy
 from hansa.jobs.config import Side
 from hansa.jobs.custom_code import CustomCode, check_names, check_shared
 from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
-from hansa.jobs.job_digest import digest
 from hansa.jobs.workflow_check import check_workflows
-from hansa.runtime import user_code
 from hansa.runtime.engines import Services
 from hansa.runtime.event_loop import EventLoop
-from hansa.runtime.history import RunHistory
 from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost
-from hansa.runtime.later import LaterWriter
 from hansa.runtime.local_crew import LocalCrew
 from hansa.runtime.memory_link import MemoryLink
 from hansa.runtime.options import Setting
@@ -42,8 +31,8 @@ from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, ServerEnd, SiteEnd, make_server
 from hansa.runtime.phases import Phases
 from hansa.runtime.rank_host import Ranks
-from hansa.runtime.run import Problem, Run, RunStatus, Timings
-from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder
+from hansa.runtime.run_folder import RunFolder
+from hansa.runtime.run_record import RunRecord, config_of, versions
 from hansa.runtime.script_check import check_scripts
 from hansa.runtime.script_host import Scripts
 from hansa.runtime.seeding import seed_everything, task_seed
@@ -83,15 +72,12 @@ class Stage:
         self._clients = {name: _client(name, tags.get(name, ())) for name in self._names}
         self._abort = Signal()
         self._cleanup = ExitStack()
-        self.writer = LaterWriter(self._write_failed)
         self.threads = setting.threads
         times = setting.options.times
         self.times = None if times is None else times.seeded(setting.seed)
         self._began = loop.now()
-        history = RunHistory(self._keep_line, now=time.perf_counter, clock=loop.now)
-        self.run = Run(
-            folder.path.name, folder.path, RunStatus.RUNNING, history, Timings(0.0, 0.0, 0.0), config=self._config()
-        )
+        self._record = RunRecord(folder, self._config(), clock=loop.now)
+        self.run, self.writer, self.failed = self._record.run, self._record.writer, self._record.failed
         self.num_rounds: int | None = None
         self.server: ServerSide
         self.crew: LocalCrew | WorkerCrew
@@ -136,54 +122,14 @@ class Stage:
         """END_RUN at each site, then at the server; the model goes into the folder."""
         self.crew.end()
         self.server.end()
-        self.run.history.finish()
-        self.writer.finish_writes()
-        kept = user_code.call(self._keep_model)  # whatever a workflow calls a model, the run is over and well
-        if isinstance(kept, user_code.Failure):
-            self.failed(user_code.Mishap(SERVER, "global model"), kept)
-
-    def _keep_model(self) -> None:
-        model = self._global_model()
-        self.run._model = model
-        if not model:
-            return
-        try:
-            tensors.write(self._folder.path / MODEL, model)
-        except OSError as error:
-            self.server.outcome.failures.append(RunError(f"cannot write the global model: {error.strerror}"))
-            raise
+        self._record.end(self.server)
 
     def write_record(self) -> None:
         """Write the run's record as it stands."""
-        run = self.run
-        self._folder.write_record(
-            {
-                "status": run.status.value,
-                "cause": run.cause,
-                "config": run.config,
-                "timings": run.timings.as_dict(),
-                "outboxes": {name: vars(sent) for name, sent in self._sent().items()},
-            }
-        )
+        self._record.write(self._sent())
 
     def _sent(self) -> dict[str, Sent]:
         return {SERVER: self.server.outbox.sent, **self.crew.sent()}
-
-    def failed(self, mishap: user_code.Mishap, failure: user_code.Failure) -> None:
-        """User code raised: keep it with the run and log it."""
-        problem = Problem(mishap.site, mishap.where, failure.cause)
-        self.run.problems.append(problem)
-        with suppress(OSError):  # a full disk; it must not end the thread that has to report it
-            self._folder.append(PROBLEMS, vars(problem))
-        _logger.error("%s\n%s", problem, failure.detail)
-
-    def _keep_line(self, line: dict[str, Any]) -> None:  # Any: JSON
-        self._folder.append_later(HISTORY, line)
-        self.writer.write_later("the history", self._folder.flush)
-
-    def _write_failed(self, what: str, failure: user_code.Failure) -> None:
-        self.failed(user_code.Mishap(SERVER, f"writing {what}"), failure)
-        self.server.panic(f"cannot write {what}: {failure.cause}")
 
     def _build(self, cleanup: ExitStack) -> None:
         job = self._job
@@ -263,7 +209,7 @@ class Stage:
         self._build_server(place, shared, allocate=Recycler())
         factory = SiteFactory(
             apps.__getitem__,
-            self._workspaces,
+            partial(Place.of, self._workspaces),
             seed=setting.seed,
             shared=shared,
             allocate=recycler,
@@ -325,31 +271,13 @@ class Stage:
                 lambda: list(self.live_clients().values()),
             ),
         )
-
-    def _global_model(self) -> dict[str, np.ndarray[Any, Any]]:  # Any: tensors of every dtype
-        with self.server.engine.new_context() as fl_ctx:
-            model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
-        weights = model.get("weights") if isinstance(model, dict) else None
-        if not isinstance(weights, dict):
-            return {}
-        return {str(name): np.asarray(value) for name, value in weights.items()}
+        self._record.on_panic = self.server.panic
 
     def _config(self) -> dict[str, Any]:  # Any: JSON
-        return {
-            "job": self._job.name,
-            "job_digest": digest(self._job),
-            "sites": list(self._setting.names),
-            "seed": self._setting.seed,
-            "workers": self._setting.workers,
-            "threads_per_site": self._setting.threads,
-            **({} if self.times is None else {"times": dict(self.times.config)}),
-            "versions": {
-                "hansa": hansa.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-                "platform": sys.platform,
-            },
-        }
+        setting = self._setting
+        told = config_of(self._job, setting.names, seed=setting.seed, workers=setting.workers, threads=setting.threads)
+        times = {} if self.times is None else {"times": dict(self.times.config)}
+        return {**told, **times, "versions": versions()}
 
 
 def _client(name: str, tags: Sequence[str]) -> Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -15,11 +16,14 @@ from hansa.apis.responder import Responder
 from hansa.apis.shareable import Shareable
 from hansa.runtime.assignments import TaskBody
 from hansa.runtime.filter_chain import copy_structure
-from hansa.wire.blobs import Allocate, AllocatingSink
+from hansa.wire.blobs import Sink
 from hansa.wire.codec import Encoder, Message
 
 Pack = Callable[[Encoder], Message]
 """Makes the message of a task that is not encoded yet."""
+
+OpenSink = Callable[[], tuple[Sink, Callable[[], None]]]
+"""Gives the place where the bodies of one task are written, and what clears it when the task is over."""
 
 
 class StandingTasks:
@@ -29,32 +33,41 @@ class StandingTasks:
     one gets NumPy's error there and then, instead of sites that silently get different models. Callbacks and filters
     that want other values replace the array.
 
+    Any thread: a workflow that goes on lets go of what is over while the dispatcher hands out what is next.
+
     Args:
-        allocate: Where bodies are written.
+        open_sink: Where bodies are written.
     """
 
-    def __init__(self, allocate: Allocate) -> None:
-        self._sink = AllocatingSink(allocate)
+    def __init__(self, open_sink: OpenSink) -> None:
+        self._open_sink = open_sink
         self._standing: list[Standing] = []
+        self._lock = threading.Lock()
 
     def of(self, responder: Responder, task_id: str) -> Standing:
         """What is kept of the task that a client task belongs to; something new where nobody knows the task."""
         find = getattr(responder, "task_of", None)
         task = find(task_id) if find is not None else None
         if not isinstance(task, Task):
-            return Standing(None, Encoder(sink=self._sink))
-        for entry in self._standing:
-            if entry.task is task:
-                return entry
-        self._standing.append(Standing(task, Encoder(sink=self._sink)))
-        return self._standing[-1]
+            return self._new(None)
+        with self._lock:
+            for entry in self._standing:
+                if entry.task is task:
+                    return entry
+            entry = self._new(task)
+            self._standing.append(entry)
+        return entry
+
+    def _new(self, task: Task | None) -> Standing:
+        sink, clear = self._open_sink()
+        return Standing(task, sink, clear=clear)
 
     def release_finished(self) -> None:
         """Let go of the tensors of tasks that are over; their arrays may be written again."""
-        over = [entry for entry in self._standing if entry.is_over]
-        if over:
-            self._standing = [entry for entry in self._standing if not entry.is_over]
+        with self._lock:
+            over = [entry for entry in self._standing if entry.is_over]
             for entry in over:
+                self._standing.remove(entry)
                 entry.release()
 
 
@@ -63,14 +76,16 @@ class Standing:
 
     Args:
         task: The task; None for one that nobody knows.
-        encoder: Makes its messages.
+        sink: Where its messages' blobs go.
+        clear: Called when it is over.
     """
 
-    __slots__ = ("_body", "_guarded", "_props", "_seen", "encoder", "plan", "task")
+    __slots__ = ("_body", "_clear", "_guarded", "_props", "_seen", "encoder", "plan", "task")
 
-    def __init__(self, task: Task | None, encoder: Encoder) -> None:
+    def __init__(self, task: Task | None, sink: Sink, *, clear: Callable[[], None]) -> None:
         self.task = task
-        self.encoder = encoder
+        self.encoder = Encoder(sink=sink)
+        self._clear = clear
         self.plan: FoldPlan | None = None
         self._guarded: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = []
         self._seen: object = None
@@ -106,7 +121,8 @@ class Standing:
         return body
 
     def release(self) -> None:
-        """Arrays may be written again."""
+        """Arrays may be written again, and nobody asks for its blobs any more."""
+        self._clear()
         for _ in range(2):  # a view can only be freed after the array that it looks into
             for array in self._guarded:
                 with suppress(ValueError):

@@ -7,15 +7,14 @@ the process, with everything that it started, when the server is gone. A third o
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Never
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -33,8 +32,9 @@ from hansa.runtime import user_code
 from hansa.runtime.assignments import Assignment, TaskBody
 from hansa.runtime.host import HostSettings, SiteHost
 from hansa.runtime.memory_link import answer, received, request_message
-from hansa.runtime.participants import RunParts, SiteEnd
+from hansa.runtime.participants import Place, RunParts, SiteEnd
 from hansa.runtime.phases import Phases
+from hansa.runtime.process_end import leave
 from hansa.runtime.pulse import Pulse
 from hansa.runtime.rank_host import Ranks
 from hansa.runtime.run_folder import what_failed
@@ -48,7 +48,8 @@ from hansa.wire.blobs import fresh
 from hansa.wire.buffers import Recycler
 from hansa.wire.bundle import Unbundler
 from hansa.wire.limits import INLINE_BYTES
-from hansa.wire.local_link import LocalLink, connect
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import connect
 from hansa.wire.message import Message
 from hansa.wire.slots import SlotPool
 
@@ -220,7 +221,7 @@ class Worker:
             cleanup.callback(started.close)
         factory = SiteFactory(
             of_site.__getitem__,
-            workspaces,
+            partial(Place.of, workspaces),
             seed=head["seed"],
             shared=RunParts(self._aux, self._abort, builder, scripts, ranks),
             allocate=recycler,
@@ -331,14 +332,6 @@ def free_device_memory() -> int | None:
     cuda.empty_cache()
     cuda.reset_peak_memory_stats()
     return used
-
-
-def leave() -> Never:
-    """End this process and all that it started, at once."""
-    with suppress(OSError):
-        if os.getpgid(0) == os.getpid():
-            os.killpg(0, signal.SIGKILL)
-    os._exit(1)
 
 
 def main() -> None:

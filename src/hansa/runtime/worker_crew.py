@@ -12,8 +12,7 @@ from hansa.apis.fl_constant import ReturnCode
 from hansa.apis.folding import FoldedPart, FoldPlan
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, DecodeError, RunError
-from hansa.runtime.assignments import Answer, Assignment, Delivery
-from hansa.runtime.host import failed_reply
+from hansa.runtime.assignments import Answer, Assignment, Delivery, failed_reply
 from hansa.runtime.memory_link import End, answer
 from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, default_props

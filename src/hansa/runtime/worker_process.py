@@ -18,12 +18,14 @@ import numpy as np
 
 from hansa.errors import RunError
 from hansa.runtime.assignments import Assignment, TaskBody
+from hansa.runtime.environment import MALLOC
 from hansa.runtime.pulse import SIZE_BYTES, Pulse
 from hansa.runtime.user_code import Failure, Mishap
 from hansa.runtime.worker_words import ToWorker
 from hansa.tensors import Array
 from hansa.wire.bundle import Bundle, Unbundler
-from hansa.wire.local_link import LocalLink, LocalListener, peer_pid
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import LocalListener, peer_pid
 from hansa.wire.message import Message
 from hansa.wire.slots import SlotPool
 
@@ -32,10 +34,6 @@ OnFrame = Callable[["WorkerProcess", Frame | None], None]
 """Told of each frame, and with None of the end of the connection; on the worker's own reading thread."""
 
 CONNECT_S = 60.0
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-"""For glibc's allocator, unless the environment says something: training frees and takes the same megabytes at every
-step, and giving them back to the system each time costs page faults worth a quarter of a step (measured with a dense
-layer of 6 MB)."""
 _LOOK_S = 0.2
 
 
@@ -105,7 +103,7 @@ class WorkerProcess:
         """
         self.log_file.parent.mkdir(exist_ok=True)
         source = str(Path(__file__).resolve().parents[2])
-        environ = {**_MALLOC, **os.environ, **environment}
+        environ = {**MALLOC, **os.environ, **environment}
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         try:
             with self.log_file.open("ab") as output:

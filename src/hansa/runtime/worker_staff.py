@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hansa.runtime.devices import NvidiaDevices
-from hansa.runtime.options import THREAD_VARIABLES, Setting
+from hansa.runtime.environment import THREAD_VARIABLES
+from hansa.runtime.options import Setting
 from hansa.runtime.packing import Packing
 from hansa.runtime.placement import placement
 from hansa.runtime.site_factory import SiteApp
 from hansa.runtime.worker_process import OnFrame, WorkerProcess, accept_all
 from hansa.runtime.worker_words import ToWorker
-from hansa.wire.local_link import LocalListener
+from hansa.wire.local_socket import LocalListener
 from hansa.wire.message import Message
 from hansa.wire.slots import SlotPool
 

@@ -25,8 +25,8 @@ from hansa.apis.signal import Signal
 from hansa.components.aggregators.intime_accumulate_model_aggregator import InTimeAccumulateWeightedAggregator
 from hansa.jobs.build import Builder, ClientApp
 from hansa.jobs.class_policy import ClassPolicy
-from hansa.runtime.assignments import Assignment, Delivery, TaskBody
-from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost, copy_plain, failed_reply
+from hansa.runtime.assignments import Assignment, Delivery, TaskBody, failed_reply
+from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost, copy_plain
 from hansa.runtime.memory_link import MemoryLink
 from hansa.runtime.participants import Place, RunParts, make_site
 from hansa.runtime.phases import Phases

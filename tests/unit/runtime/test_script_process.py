@@ -15,7 +15,8 @@ from hansa.apis.signal import Signal
 from hansa.errors import RunError
 from hansa.runtime.script_host import Scripts
 from hansa.runtime.script_process import ScriptProcess
-from hansa.wire.local_link import LocalLink, connect
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import connect
 from hansa.wire.slots import SlotPool
 
 pytestmark = pytest.mark.slow
@@ -103,7 +104,8 @@ def test_tensors_are_copied_once_each_way_into_memory_that_is_used_again(
 def test_who_does_not_know_the_token_is_not_heard(tmp_path: Path, scripts: Scripts) -> None:
     text = """
 import os, sys
-from hansa.wire.local_link import LocalLink, connect
+from hansa.wire.local_link import LocalLink
+from hansa.wire.local_socket import connect
 from hansa.wire.slots import SlotPool
 for head in ({"k": "hello", "token": "guessed"}, {"k": "ready"}, [1]):
     link = LocalLink(connect(os.environ["HANSA_SCRIPT_ADDRESS"]), SlotPool())

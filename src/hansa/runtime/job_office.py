@@ -1,0 +1,270 @@
+"""The server's jobs: those on the shelf, those that wait for their turn, those that run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hansa.errors import ConfigError, HansaError
+from hansa.jobs.archive import pack, unpack
+from hansa.jobs.job import Job
+from hansa.jobs.job_check import check_job
+from hansa.jobs.life import JobState
+from hansa.jobs.store import JobRecord, JobStore
+from hansa.jobs.wanted import Wanted, read
+from hansa.runtime.deployment import Deployment
+from hansa.runtime.fork_server import ExitReport, JobLauncher
+from hansa.runtime.job_feed import JobFeeds
+from hansa.runtime.job_queue import Gpus, JobQueue
+from hansa.runtime.run_folder import RECORD
+from hansa.runtime.running_job import RunningJob, ServerRules
+from hansa.wire.frames import Frame
+from hansa.wire.pipe import AsyncPipe, PipeServer
+
+Send = Callable[[str, Frame], bool]
+TagsOf = Callable[[str], Sequence[str]]
+
+_logger = logging.getLogger("hansa.server")
+
+
+class JobOffice:
+    """Takes jobs, has them started when the schedule says so, and keeps what becomes of them.
+
+    Args:
+        rules: What the server's kit says of jobs.
+        launcher: Where job processes come from.
+        send: Brings a frame to a site; False if it has no session.
+        tags_of: What a site says of itself.
+    """
+
+    def __init__(self, rules: ServerRules, launcher: JobLauncher, *, send: Send, tags_of: TagsOf) -> None:
+        self.store = JobStore(rules.root / "jobs")
+        self.queue = JobQueue(self)
+        self.running: dict[str, RunningJob] = {}
+        self.send = send
+        self._rules = rules
+        self._launcher = launcher
+        self._pipes = PipeServer(rules.root / "sockets", self._called_back)
+        self._tags_of = tags_of
+        self._feeds = JobFeeds()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = False
+        self._idle = asyncio.Event()
+
+    async def open(self) -> None:
+        """Read what is on the shelf; jobs that waited wait again.
+
+        Raises:
+            ConfigError: Another server has the shelf.
+        """
+        self.store.open()
+        await self._pipes.start()
+        for record in self.store.list():
+            if record.state is JobState.SUBMITTED:
+                self._enqueue(record, await asyncio.to_thread(self._wanted, record))
+            elif not record.state.is_over:
+                self.store.update(record.id, JobState.FAILED, reason="the server was stopped while the job ran")
+
+    async def close(self, grace_s: float) -> None:
+        """Take and start no more jobs, and have those that run end within the grace."""
+        self._is_closing = True
+        self.queue.close()
+        for job in list(self.running.values()):
+            job.abort("the server was stopped", grace_s=grace_s)
+        if self.running:
+            try:
+                await asyncio.wait_for(self._idle.wait(), grace_s + 1.0)
+            except TimeoutError:
+                _logger.error("jobs that did not end in time are killed: %s", ", ".join(sorted(self.running)))
+        await self._pipes.close()
+        self.store.close()
+
+    # -- what admins do ----------------------------------------------------------------------------------------
+
+    async def take(self, archive: Path, submitter: str) -> JobRecord:
+        """Take a job that was packed into an archive.
+
+        Raises:
+            ConfigError: The archive or the job is not as it should be; nothing is kept.
+        """
+        if self._is_closing:
+            raise ConfigError("the server is being stopped and takes no jobs")
+        record, wanted = await asyncio.to_thread(self._checked, archive, submitter)
+        _logger.info("job %s was submitted by %s", record.id, submitter)
+        self._enqueue(record, wanted)
+        return self.store.get(record.id)
+
+    def _checked(self, archive: Path, submitter: str) -> tuple[JobRecord, Wanted]:
+        with tempfile.TemporaryDirectory(dir=archive.parent, prefix="staging-") as staging:
+            folder = Path(staging, "job")
+            unpack(archive, folder)
+            job = Job.load(folder)
+            wanted = read(job)
+            check_job(job, num_sites=max(1, len(wanted.sites or ()), job.min_sites or 0))
+            return self.store.new_job(folder, job, submitter=submitter), wanted
+
+    def _enqueue(self, record: JobRecord, wanted: Wanted) -> None:
+        self.queue.submitted(record.id, record.number, wanted=wanted, at=record.submitted_at)
+
+    def _wanted(self, record: JobRecord) -> Wanted:
+        return read(Job.load(self.store.folder(record.id) / "job"))
+
+    def abort(self, job_id: str, reason: str) -> None:
+        """Stop a job.
+
+        Raises:
+            ConfigError: There is no such job, or it is over.
+        """
+        record = self.store.get(job_id)
+        if record.state.is_over:
+            raise ConfigError(f"job {record.id} is over: it is {record.state.value}")
+        running = self.running.get(job_id)
+        if running is not None:
+            running.abort(reason)
+            return
+        self.queue.cancelled(job_id)
+        self._set(job_id, JobState.ABORTED, reason)
+
+    def view(self, job_id: str) -> JobRecord:
+        """A job as it stands, with its progress.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        running = self.running.get(job_id)
+        if running is not None and running.progress:
+            at = running.progress
+            return self.store.progress(job_id, at.get("round"), num_rounds=at.get("num_rounds"))
+        return self.store.get(job_id)
+
+    def follow(self, job_id: str, offsets: Mapping[str, int]) -> AsyncIterator[dict[str, Any]]:  # Any: JSON
+        """See `JobFeeds.follow`.
+
+        Raises:
+            ConfigError: There is no such job.
+        """
+        folder = self.store.folder(job_id) / "run"
+
+        def look() -> tuple[dict[str, Any], bool]:
+            record = self.view(job_id)
+            return record.as_dict(), record.state.is_over
+
+        return self._feeds.follow(job_id, folder, look=look, offsets=offsets)
+
+    async def results(self, job_id: str) -> Path:
+        """The record of a job as an archive; the same file again once the job is over.
+
+        Raises:
+            ConfigError: There is none yet.
+        """
+        return await asyncio.to_thread(self._pack_results, self.store.get(job_id))
+
+    def results_file(self, job_id: str) -> Path:
+        """Where the archive lies."""
+        return self.store.folder(job_id) / "results.zip"
+
+    def _pack_results(self, record: JobRecord) -> Path:
+        folder = self.store.folder(record.id) / "run"
+        if not (folder / RECORD).exists():
+            raise ConfigError(f"job {record.id} has no results: it is {record.state.value}")
+        target = self.results_file(record.id)
+        if not (record.state.is_over and target.exists()):
+            temporary = pack(folder, target.with_name(".results.new"))
+            shutil.move(temporary, target)
+        return target
+
+    # -- what the schedule says (hansa.runtime.job_queue.Office) -----------------------------------------------
+
+    def start_job(self, job_id: str, sites: Sequence[str], *, gpus: Gpus) -> None:
+        """See `Office`."""
+        self._begin(self._start(job_id, sites, gpus))
+
+    async def _start(self, job_id: str, sites: Sequence[str], gpus: Gpus) -> None:
+        record = self.store.update(job_id, JobState.SCHEDULED, sites=sites)
+        self._feeds.wake(job_id)
+        job = None
+        try:
+            deployment = await asyncio.to_thread(
+                Deployment,
+                self.store.folder(job_id),
+                job_id=job_id,
+                number=record.number,
+                root=self._rules.root,
+                tags={name: self._tags_of(name) for name in sites},
+            )
+            if self.store.get(job_id).state.is_over:  # aborted meanwhile
+                self.queue.ended(job_id)
+                return
+            job = self.running[job_id] = RunningJob(
+                deployment, rules=self._rules, network=self, launcher=self._launcher, pipes=self._pipes
+            )
+            self._set(job_id, JobState.DEPLOYING, None)
+            await job.begin(sites, gpus)
+        except (HansaError, OSError) as error:
+            if job is None:
+                self._set(job_id, JobState.FAILED, str(error))
+                self.queue.ended(job_id)
+            else:
+                job.failed_to_begin(str(error))
+
+    def join(self, job_id: str, site: str, *, gpus: Sequence[int]) -> None:
+        """See `Office`."""
+        job = self.running.get(job_id)
+        if job is not None and job.takes(site):
+            job.join(site, gpus or None)
+            record = self.store.get(job_id)
+            self.store.update(job_id, record.state, reason=record.reason, sites=sorted({*record.sites, site}))
+            self._feeds.wake(job_id)
+
+    def waits(self, job_id: str, reason: str) -> None:
+        """See `Office`."""
+        self._set(job_id, JobState.SUBMITTED, reason)
+
+    def expired(self, job_id: str, reason: str) -> None:
+        """See `Office`."""
+        self._set(job_id, JobState.FAILED, reason)
+
+    # -- what running jobs say (hansa.runtime.running_job.Network) ---------------------------------------------
+
+    def changed(self, job: RunningJob, state: JobState | None, *, reason: str | None) -> None:
+        """See `Network`."""
+        if state is None:
+            self._feeds.wake(job.id)
+        else:
+            self._set(job.id, state, reason)
+
+    def over(self, job: RunningJob) -> None:
+        """See `Network`."""
+        self.running.pop(job.id, None)
+        self.queue.ended(job.id)
+        if not self.running:
+            self._idle.set()
+
+    def exited(self, process: str, report: ExitReport) -> None:
+        """A process that was launched here has ended."""
+        for job in list(self.running.values()):
+            if job.process == process:
+                job.exited(report)
+
+    def _called_back(self, pipe: AsyncPipe) -> None:
+        for job in self.running.values():
+            if job.process == pipe.name:
+                job.attach(pipe)
+                return
+        pipe.close()
+
+    def _set(self, job_id: str, state: JobState, reason: str | None) -> None:
+        self.store.update(job_id, state, reason=reason)
+        if state.is_over:
+            _logger.info("job %s is %s%s", job_id, state.value, f": {reason}" if reason else "")
+        self._feeds.wake(job_id)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:  # Any: as asyncio has it
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

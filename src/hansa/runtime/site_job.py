@@ -1,0 +1,250 @@
+"""One job at one site, as the site's agent sees it: its files, its process, and what goes to and fro."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hansa.errors import ConfigError, DecodeError, HansaError
+from hansa.jobs.archive import unpack
+from hansa.runtime.environment import job_environment
+from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
+from hansa.runtime.relay import Head, from_network, to_network
+from hansa.runtime.run_paths import RunPaths
+from hansa.wire.frames import BlobRef, Frame
+from hansa.wire.pipe import AsyncPipe, PipeServer
+
+ENTRY = "hansa.runtime.job_site"
+END_GRACE_S = 5.0
+"""How long a job's process may take to leave once its job is over."""
+
+_logger = logging.getLogger("hansa.site")
+
+
+class Uplink(Protocol):
+    """The way to the server; `hansa.wire.net_client.SiteClient` is one."""
+
+    def send(self, frame: Frame) -> None:
+        """Bring a frame to the server, once, after all that were sent before."""
+        ...
+
+    async def upload(self, job: str, ref: BlobRef, *, path: Path) -> None:
+        """Bring a blob to the server."""
+        ...
+
+    async def download(self, job: str, ref: BlobRef, *, path: Path) -> None:
+        """Fetch a blob from the server; it appears whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True)
+class SiteRules:
+    """What the site's kit says of jobs; it wins over whatever the server or the job wants.
+
+    Attributes:
+        name: The site.
+        root: Its workspace root.
+        poc: Whether all of this runs on one machine, to try it.
+        allow_custom_code: Whether a job may bring code of its own.
+        plugins: Packages whose classes a job may name, besides Hansa's own components.
+    """
+
+    name: str
+    root: Path
+    poc: bool = False
+    allow_custom_code: bool = False
+    plugins: Sequence[str] = ()
+
+    def policy(self) -> dict[str, Any]:  # Any: JSON
+        """What classes a job may name here, for its process."""
+        return {"custom": self.allow_custom_code, "anything": self.poc, "plugins": list(self.plugins)}
+
+
+class SiteJob:
+    """A job at this site.
+
+    Args:
+        job_id: The job.
+        head: What the server says of it.
+        rules: The site's own.
+        uplink: The way to the server.
+        on_over: Called when nothing of it runs here any more.
+    """
+
+    def __init__(
+        self, job_id: str, head: Head, *, rules: SiteRules, uplink: Uplink, on_over: Callable[[SiteJob], None]
+    ) -> None:
+        self.id = job_id
+        self.process = f"{job_id}@{rules.name}"
+        self.number = int(head["run_number"])
+        self.paths = RunPaths(rules.root, self.number, rules.name)
+        self.is_running = False
+        self._head = head
+        self._rules = rules
+        self._uplink = uplink
+        self._on_over = on_over
+        self._pipe: AsyncPipe | None = None
+        self._ready: Frame | None = None
+        self._transfers: set[asyncio.Task[None]] = set()
+        self._is_told_to_end = False
+
+    # -- the process -------------------------------------------------------------------------------------------
+
+    async def launch(self, app: BlobRef, *, launcher: JobLauncher, pipes: PipeServer) -> None:
+        """Fetch the app and start the job's process.
+
+        Raises:
+            HansaError: The site does not run such a job, the app is not what it should be, or the system refuses.
+            OSError: The disk.
+        """
+        if self._head.get("custom") and not self._rules.allow_custom_code:
+            raise ConfigError("the job brings code of its own, which this site does not allow (allow_custom_code)")
+        self.paths.make()
+        if not self.paths.app.exists():  # else the process is started anew
+            archive = self.paths.folder / "app.zip"
+            await self._uplink.download(self.id, app, path=archive)
+            await asyncio.to_thread(unpack, archive, self.paths.app)
+            archive.unlink()
+        token = secrets.token_urlsafe(32)
+        pipes.expect(token, self.process)
+        threads = int(self._head.get("threads", 1))
+        gpus = self._head.get("gpus")
+        await launcher.launch(
+            ProcessSpec(
+                name=self.process,
+                entry=ENTRY,
+                address=pipes.address,
+                token=token,
+                folder=self._rules.root,
+                log=self.paths.log,
+                environment=job_environment(os.environ, poc=self._rules.poc, gpus=gpus, threads=threads),
+                args=self._args(),
+            )
+        )
+        self.is_running = True
+
+    def _args(self) -> dict[str, Any]:  # Any: JSON
+        return {
+            "job_id": self.id,
+            "run_number": self.number,
+            "name": self._rules.name,
+            "workspace": str(self._rules.root),
+            "app_folder": str(self.paths.app),
+            "config_file": self._head["config_file"],
+            "num_sites": self._head["num_sites"],
+            "seed": self._head["seed"],
+            "threads": self._head.get("threads", 1),
+            "policy": self._rules.policy(),
+        }
+
+    def attach(self, pipe: AsyncPipe) -> None:
+        """The job's process has called back."""
+        self._pipe = pipe
+        pipe.on_frame = self._from_process
+        pipe.on_close = self._pipe_closed
+
+    def exited(self, report: ExitReport) -> None:
+        """The job's process has ended."""
+        self.is_running = False
+        self._pipe = None
+        expected = self._is_told_to_end and report.code == 0
+        self._uplink.send(Frame("exited", self.id, {"how": report.how, "code": report.code, "expected": expected}))
+        if not expected:
+            _logger.warning("job %s: its process %s", self.id, report.how)
+        self._over()
+
+    def stop(self, launcher: JobLauncher, *, grace_s: float) -> None:
+        """The job is over: its process may leave by itself for a while, and is then made to."""
+        self._is_told_to_end = True
+        for transfer in self._transfers:
+            transfer.cancel()
+        if not self.is_running:
+            self._over()
+        elif grace_s > 0:
+            asyncio.get_running_loop().call_later(grace_s, self._end, launcher)
+        else:
+            launcher.kill(self.process)
+
+    def _end(self, launcher: JobLauncher) -> None:
+        if self.is_running:
+            launcher.kill(self.process)
+
+    def _over(self) -> None:
+        self.paths.drop_blobs()
+        self._on_over(self)
+
+    # -- what goes to and fro ----------------------------------------------------------------------------------
+
+    def present(self) -> None:
+        """Say again that the process is ready, to a server that has lost sight of this site."""
+        if self._ready is not None:
+            self._uplink.send(self._ready)
+
+    def take(self, frame: Frame) -> None:
+        """Pass a frame of the server's on to the process, once its blobs are here."""
+        if frame.head.get("k") == "end":
+            self._is_told_to_end = True
+        try:
+            head = from_network(frame, self.paths.incoming)
+        except DecodeError as error:
+            _logger.warning("job %s: a frame of the server is dropped: %s", self.id, error)
+            return
+        if frame.blobs:
+            self._begin(self._fetch(frame, head), "a task")
+        else:
+            self._to_process(head, frame.parts)
+
+    async def _fetch(self, frame: Frame, head: Head) -> None:
+        for ref in frame.blobs:
+            await self._uplink.download(self.id, ref, path=self.paths.incoming / ref.name)
+        self._to_process(head, frame.parts)
+
+    def _to_process(self, head: Head, parts: Sequence[bytes]) -> None:
+        if self._pipe is not None:
+            self._pipe.send(head, parts)
+
+    def _from_process(self, head: Head, parts: list[bytes]) -> None:
+        try:
+            frame, files = to_network(self.id, head, parts)
+        except DecodeError as error:
+            _logger.warning("job %s: %s", self.id, error)
+            return
+        if head.get("k") == "ready":
+            self._ready = frame
+        if frame.blobs:
+            self._begin(self._bring(frame, files), "a result")
+        else:
+            self._uplink.send(frame)
+
+    async def _bring(self, frame: Frame, files: Sequence[Path]) -> None:
+        for ref, path in zip(frame.blobs, files, strict=True):
+            await self._uplink.upload(self.id, ref, path=path)
+        self._uplink.send(frame)
+
+    def _begin(self, work: Any, what: str) -> None:  # Any: a coroutine
+        transfer: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._guarded(work, what))
+        self._transfers.add(transfer)
+        transfer.add_done_callback(self._transfers.discard)
+
+    async def _guarded(self, work: Any, what: str) -> None:  # Any: a coroutine
+        try:
+            await work
+        except HansaError as error:
+            _logger.warning("job %s: %s does not get through: %s", self.id, what, error)
+        except OSError as error:
+            _logger.error("job %s: %s does not get through: %s", self.id, what, error.strerror)
+            self._uplink.send(Frame("trouble", self.id, {"what": f"{what}: {error.strerror}"}))
+
+    def _pipe_closed(self) -> None:
+        self._pipe = None
+
+
+def held(jobs: Mapping[str, SiteJob]) -> list[str]:
+    """The jobs that have a process here."""
+    return sorted(job.id for job in jobs.values() if job.is_running)
