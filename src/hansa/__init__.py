@@ -12,6 +12,7 @@
     jobs/          what is run: recipes, job folders, their config, building
     compat.py      import it, and `nvflare`'s names are Hansa's
     runtime/       where it runs: the simulator, and what a run leaves behind
+    admin/         how people steer a federation: sessions, commands
     demos/         federations that run out of the box
     cli/           the `hansa` command
 
@@ -32,6 +33,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hansa.admin.session import connect
     from hansa.jobs.component import Component
     from hansa.jobs.job import Job
     from hansa.runtime.run import Run
@@ -39,12 +41,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Component", "Job", "Run", "__version__", "simulate"]
+__all__ = ["Component", "Job", "Run", "__version__", "connect", "simulate"]
 
 _HOMES = {
     "Component": "hansa.jobs.component",
     "Job": "hansa.jobs.job",
     "Run": "hansa.runtime.run",
+    "connect": "hansa.admin.session",
     "simulate": "hansa.runtime.simulator",
 }
 

@@ -13,10 +13,21 @@ from hansa.cli.output import print_json
 
 
 def demo(
-    seeds: Annotated[int, typer.Option(min=1, max=50, help="How many seeds.")] = 5,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=50, help="How many seeds (default: 5; with --poc 1).", show_default=False)
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds of the federation.")] = 40,
     home: Annotated[
         Path | None, typer.Option(help="The folder that keeps runs (default: $HANSA_HOME/runs, else ./runs).")
+    ] = None,
+    poc: Annotated[
+        Path | None,
+        typer.Option(
+            "--poc",
+            help="Run it in the simulator and over a server and sites as processes: those that 'hansa poc up' has "
+            "started in this folder (default: ./poc), or, if there are none, some of its own.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
@@ -26,6 +37,17 @@ def demo(
 
     digits_report.check_extras()
     kept = runs_home(home)
+    if poc is not None:
+        from hansa.cli.demo_poc import demo_on_poc
+
+        demo_on_poc(poc, range(seeds or 1), rounds=rounds, home=kept, as_json=as_json)
+    else:
+        _compare(seeds or 5, rounds, kept=kept, as_json=as_json)
+
+
+def _compare(seeds: int, rounds: int, *, kept: Path, as_json: bool) -> None:
+    from hansa.demos import digits_report
+
     say = (
         (lambda seed: None)
         if as_json

@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import hansa
-from hansa.cli import demo, job, runs, simulate
+from hansa.cli import demo, federation, job, poc, runs, server, simulate, site
 from hansa.cli.output import plain
 from hansa.errors import HansaError, RunError
 
@@ -30,8 +30,21 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
+for verb in (
+    federation.submit,
+    federation.jobs,
+    federation.follow,
+    federation.logs,
+    federation.abort,
+    federation.download,
+    federation.sites,
+):
+    app.command(verb.__name__)(verb)
 app.add_typer(job.app, name="job")
 app.add_typer(runs.app, name="runs")
+app.add_typer(poc.app, name="poc")
+app.add_typer(server.app, name="server")
+app.add_typer(site.app, name="site")
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> Never:
     """Run the command and leave with its exit code; errors are one line on standard error."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args  # wherever it stands, since people add it to the end of what they typed
-    args = [arg for arg in args if arg != "--debug"]
+    args = federation.with_poc_folder([arg for arg in args if arg != "--debug"])
     try:
         code = app(args, prog_name="hansa", standalone_mode=False)
     except HansaError as error:

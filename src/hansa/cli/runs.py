@@ -70,6 +70,7 @@ def show(name: Name, home: Home = None, as_json: Json = False) -> None:
         return
     details = {
         **run.summary(),
+        "model_digest": run.model_digest,
         "config": run.config,
         "timings": run.timings.as_dict(),
         "rounds": [asdict(record) for record in run.history.rounds],

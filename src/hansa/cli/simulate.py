@@ -58,7 +58,7 @@ def simulate(
     options = _options(times, threads, memory_mb)
     run = simulator.simulate(folder, site or num_sites or 0, workers=workers, seed=seed, home=home, options=options)
     if as_json:
-        print_json(run.summary())
+        print_json({**run.summary(), "model_digest": run.model_digest})
     else:
         print_run(run)
 
