@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from interleaved import measure
+
 from job_parts import Work
 
 GOAL_TIME = 1.8

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from interleaved import measure
+
 from job_parts import Work
 
 NUM_BYTES = 100_000

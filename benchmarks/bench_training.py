@@ -17,11 +17,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from job_parts import Metronome
 from training_parts import NETWORKS, BareLoop, Setting, Trainer
 
 import hansa
 from hansa.jobs import Component, fed_avg
+from job_parts import Metronome
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from job_parts import Metronome, Work
 from tree_memory import Peak, tree_bytes
 
 import hansa
+from job_parts import Metronome, Work
 
 _HERE = Path(__file__).resolve().parent
 

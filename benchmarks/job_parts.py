@@ -130,6 +130,7 @@ class Work:
         sampling: As in `fed_avg`.
         wait_for: Sites for which the first one waits.
         pipe: How it hears of them.
+        listeners: More components on the server.
     """
 
     kind: str
@@ -140,6 +141,7 @@ class Work:
     sampling: Mapping[str, Any] | None = None
     wait_for: tuple[str, ...] = ()
     pipe: str = ""
+    listeners: tuple[Component, ...] = ()
 
     def job(self) -> Job:
         """The job; it has one more round than are timed, since a round's time ends where the next one starts."""
@@ -156,6 +158,7 @@ class Work:
             server_components=[
                 Component(Zeros, id="zeros", num_bytes=self.num_bytes, num_tensors=self.num_tensors),
                 Component(Metronome, id="metronome"),
+                *self.listeners,
             ],
             **more,
         )

@@ -23,6 +23,7 @@ def names(requirements: list[str]) -> set[str]:
     """The packages of a list of requirements, as they are imported."""
     found = {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
     imported = {"scikit-learn": "sklearn", "mlflow-skinny": "mlflow"}
+    imported |= {"protobuf": "google", "grpcio": "grpc", "PyYAML": "yaml"}
     return {imported.get(name, name).replace("-", "_") for name in found} - {"hansa"}
 
 
@@ -58,6 +59,7 @@ def test_the_package_imports_only_what_it_declares() -> None:
 @pytest.mark.parametrize("name", ["hansa", "hansa.errors", "hansa.jobs", "hansa.runtime"])
 def test_importing_a_room_loads_nothing_heavy(name: str) -> None:
     heavy = ("numpy", "pydantic", "typer", "rich", "matplotlib", "sklearn", "torch", "mlflow", "threadpoolctl")
+    heavy += ("grpc", "google.protobuf", "cryptography", "yaml")
     program = f"import sys, {name}; print(*sorted(set({heavy}) & set(sys.modules)))"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {program}"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []

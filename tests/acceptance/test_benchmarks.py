@@ -62,3 +62,27 @@ def test_training_is_measured_beside_a_plain_torch_loop() -> None:
     assert [figure["goal"] for figure in found] == [1.07, 1.15]
     assert all(figure["ratio"] > 0 and figure["bare_s"] > 0 for figure in found)
     assert all(figure["phases_s"]["execute"] > 0 for figure in found)
+
+
+@pytest.mark.slow
+def test_a_federation_of_processes_is_measured_beside_a_bare_ping() -> None:
+    found = figures("bench_federation")
+    assert [figure["goal_s"] for figure in found] == [4.0, 1.0, 0.3, 0.010, 1.0, 6.0]
+    assert all(figure["seconds"] > 0 for figure in found)
+    assert 0 < found[3]["bare_seconds"] < found[3]["seconds"]
+
+
+@pytest.mark.slow
+def test_a_large_model_over_the_network_is_measured_beside_bare_streams() -> None:
+    timed, memory = figures("bench_federation_blobs")
+    assert timed["goal"] == 0.7
+    assert timed["ratio"] == timed["bare_seconds"] / timed["seconds"] > 0
+    assert memory["bytes_with_files"] > memory["bytes"] > 20_000_000  # three interpreters and a model of 4 MB
+
+
+@pytest.mark.slow
+def test_connected_sites_are_measured() -> None:
+    found = {figure["what"].partition(",")[0]: figure for figure in figures("bench_thousand_sites")}
+    assert [figure["goal"] for figure in found.values()] == [60_000_000, None, 1_000_000, 0.2, 3.0, 64]
+    assert found["broadcast to 8 sites and back"]["bare_seconds"] > 0
+    assert found["threads of the server"]["count"] > 0
