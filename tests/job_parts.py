@@ -53,7 +53,7 @@ class SaysItIs(FLComponent):
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == "_before_send_task_result" and fl_ctx.get_identity_name() == self._site:
-            fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, self._name, private=False, sticky=False)
+            fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, self._name, private=False, sticky=True)
 
 
 class KnowsItsPlace(Executor):

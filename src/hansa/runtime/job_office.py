@@ -94,19 +94,13 @@ class JobOffice:
         """
         if self._is_closing:
             raise ConfigError("the server is being stopped and takes no jobs")
-        record, wanted = await asyncio.to_thread(self._checked, archive, submitter)
+        with tempfile.TemporaryDirectory(dir=archive.parent, prefix="staging-") as staging:
+            folder = Path(staging, "job")
+            job, wanted = await asyncio.to_thread(_checked, archive, folder)
+            record = self.store.new_job(folder, job, submitter=submitter)  # on this thread: no number is given twice
         _logger.info("job %s was submitted by %s", record.id, submitter)
         self._enqueue(record, wanted)
         return self.store.get(record.id)
-
-    def _checked(self, archive: Path, submitter: str) -> tuple[JobRecord, Wanted]:
-        with tempfile.TemporaryDirectory(dir=archive.parent, prefix="staging-") as staging:
-            folder = Path(staging, "job")
-            unpack(archive, folder)
-            job = Job.load(folder)
-            wanted = read(job)
-            check_job(job, num_sites=max(1, len(wanted.sites or ()), job.min_sites or 0))
-            return self.store.new_job(folder, job, submitter=submitter), wanted
 
     def _enqueue(self, record: JobRecord, wanted: Wanted) -> None:
         self.queue.submitted(record.id, record.number, wanted=wanted, at=record.submitted_at)
@@ -268,3 +262,16 @@ class JobOffice:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _checked(archive: Path, folder: Path) -> tuple[Job, Wanted]:
+    """Unpack a job and look at it.
+
+    Raises:
+        ConfigError: The archive or the job is not as it should be.
+    """
+    unpack(archive, folder)
+    job = Job.load(folder)
+    wanted = read(job)
+    check_job(job, num_sites=max(1, len(wanted.sites or ()), job.min_sites or 0))
+    return job, wanted

@@ -273,6 +273,8 @@ class SiteJob:
         leave()
 
     def _hear(self, head: Head, message: Message | None) -> None:
+        for number in head.get("acks", ()):  # any frame may bring some
+            self._acknowledged(number)
         match head.get("k"):
             case "task" if message is not None:
                 self._task(head, message)
@@ -282,8 +284,6 @@ class SiteJob:
                 self._asked.put((head, message))
             case "reply":
                 self._aux.replies.came(PEER, head["number"], reply=message)
-            case "ack":
-                self._acknowledged(head["number"])
             case "start":
                 self._work.put(head)
             case "end":

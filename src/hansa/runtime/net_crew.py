@@ -93,6 +93,7 @@ class NetCrew:
         self._unpacking: dict[str, Unpacking] = {}
         self._orders: list[Assignment] = []  # handed over, not yet sent
         self._due: list[Delivery] = []  # answers in the place of those that will not come
+        self._acks: dict[str, list[int]] = {}  # not yet sent
         self._number = 0
         self._sending = threading.Lock()
         self._reader = threading.Thread(target=self._read, name="hansa-listener", daemon=True)
@@ -162,9 +163,15 @@ class NetCrew:
     def attend(self) -> None:
         """See `Crew`; what comes is seen to by `deliveries`."""
 
-    def acknowledge(self, assignment: Assignment) -> None:
-        """A site's result was taken: it need not be kept there any more."""
-        self.send([assignment.site], {"k": "ack", "number": assignment.number})
+    def acknowledge(self, site: str, number: int) -> None:
+        """A site's result was taken: it need not be kept there any more. It is told so with the next frame it gets."""
+        with self._sending:
+            self._acks.setdefault(site, []).append(number)
+
+    def send_acks(self) -> None:
+        """Send the acknowledgements that no other frame has taken along."""
+        if sites := list(self._acks):
+            self.send(sites, {"k": "ack"})
 
     def stop_work(self, is_over: Callable[[str], bool]) -> None:
         """Tell sites that work on what nobody waits for any more."""
@@ -207,6 +214,9 @@ class NetCrew:
                 known = [member.known for site in sites if (member := self.members.find(site)) is not None]
                 said, parts = self._packing.pack(message, known)
                 head = {**head, **said}
+            if told := {site: {"acks": acks} for site in sites if (acks := self._acks.pop(site, None))}:
+                each = head.get("each", {})
+                head = {**head, "each": {site: each.get(site, {}) | told.get(site, {}) for site in each | told}}
             self._pipe.send({**head, "to": list(sites)}, parts)
 
     def tell(self, head: Head) -> None:
@@ -292,7 +302,8 @@ class NetCrew:
         if assignment is not None and assignment.number == number and head.get("task_id") == assignment.task_id:
             return assignment
         if number in member.given:  # it has come before, or another answer took its place
-            self.send([member.name], {"k": "ack", "number": number})
+            self.acknowledge(member.name, number)
+            self.send_acks()
         elif not member.was_refused:
             member.was_refused = True
             _logger.warning(

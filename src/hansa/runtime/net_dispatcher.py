@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hansa.runtime.assignments import Delivery
+from hansa.runtime.assignments import Assignment, Delivery
 from hansa.runtime.attendance import Attendance
 from hansa.runtime.federation import DispatchOptions, Federation
 from hansa.runtime.file_blobs import ReceivedBlob
@@ -13,6 +13,9 @@ from hansa.runtime.phases import Phases
 from hansa.runtime.real_loop import RealTimeLoop
 from hansa.runtime.server_side import ServerSide
 from hansa.wire.message import Message
+
+_ACKS_WAIT_S = 0.05
+"""How long an acknowledgement waits for a frame that takes it along: a site's next task, mostly."""
 
 STOP_GRACE_S = 3.0
 """How long a workflow that was told to stop may take before it is left behind: less than its process has."""
@@ -56,8 +59,10 @@ class NetDispatcher(Federation):
         self._sites = crew
         self._attendance = attendance
         self._stop_at: float | None = None
+        self._acks_at: float | None = None
         loop.expects = self._expects
         loop.watch(lambda: self._stop_at, self._leave_behind)
+        loop.watch(lambda: self._acks_at, self._send_acks)
 
     def _expects(self) -> bool:
         if self._server.abort_signal.triggered:
@@ -97,12 +102,21 @@ class NetDispatcher(Federation):
             member = self._sites.members.find(answer.assignment.site)
             assert member is not None
             self._server.submit(member.client, answer)
-            self._sites.acknowledge(answer.assignment)
+            self._acknowledge(answer.assignment)
             if isinstance(answer.message, Message) and self._server.only_reads(answer):
                 for blob in answer.message.blobs:
                     if isinstance(blob, ReceivedBlob):
                         blob.let_go()
             self._on_progress(answer.assignment.site)
+
+    def _acknowledge(self, assignment: Assignment) -> None:
+        self._sites.acknowledge(assignment.site, assignment.number)
+        if self._acks_at is None:
+            self._acks_at = self._loop.now() + _ACKS_WAIT_S
+
+    def _send_acks(self) -> None:
+        self._acks_at = None
+        self._sites.send_acks()
 
     def _hand_out_to_idle(self) -> bool:
         if not self._server.has_tasks:
