@@ -115,7 +115,7 @@ class Attendance:
 
     def _pump(self, condition: Callable[[], bool], until: float) -> None:
         while True:
-            seen = self._loop.generation
+            seen = self._loop.look()
             for _ in self._crew.deliveries():
                 pass
             if condition() or self._loop.now() >= until:

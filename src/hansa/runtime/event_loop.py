@@ -41,7 +41,10 @@ class EventLoop:
         self._real = now
         self._virtual = time.time() if epoch is None else epoch
         self._flowing_since: float | None = None
-        self._changed = threading.Condition()
+        lock = threading.RLock()  # conditions of their own, so that nobody is woken for what is not meant for him:
+        self._changed = threading.Condition(lock)  # the loop
+        self._news = threading.Condition(lock)  # who waits for something that the board may show
+        self._released = threading.Condition(lock)  # who may go on, once a step of the loop is over
         self._generation = 0
         self._num_settled = 0
         self._held = False
@@ -70,10 +73,10 @@ class EventLoop:
                     self._num_settled += 1
                     self._changed.notify_all()  # the loop may jump ahead once every thread waits
                 while self._generation == seen:
-                    self._changed.wait()
+                    self._news.wait()
         with self._changed:
             while self._held:
-                self._changed.wait()
+                self._released.wait()
         self.on_resume()
 
     def notify(self) -> None:
@@ -82,6 +85,7 @@ class EventLoop:
             self._generation += 1
             self._num_settled = 0
             self._changed.notify_all()
+            self._news.notify_all()
 
     def watch(self, due: Callable[[], float | None], act: Callable[[], None]) -> None:
         """Run `act` on the loop's thread whenever `due()` has come."""
@@ -115,7 +119,7 @@ class EventLoop:
         finally:
             with self._changed:
                 self._held = False
-                self._changed.notify_all()
+                self._released.notify_all()
 
     @contextmanager
     def flowing(self) -> Iterator[None]:

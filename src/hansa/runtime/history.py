@@ -120,6 +120,8 @@ class RunHistory:
         """The round's model is committed."""
         with self._lock:
             record = self._round(round_number)
+            if record.targets:  # and sites that came while it was open
+                record.targets += sorted({*record.counted, *record.refused}.difference(record.targets))
             record.seconds = self._now() - self._opened_at
             if self._clock is not None:
                 record.virtual_seconds = self._clock() - self._virtually_opened_at

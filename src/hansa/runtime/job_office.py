@@ -74,6 +74,7 @@ class JobOffice:
         """Take and start no more jobs, and have those that run end within the grace."""
         self._is_closing = True
         self.queue.close()
+        self._idle.clear()  # it was set when the last job before this ended
         for job in list(self.running.values()):
             job.abort("the server was stopped", grace_s=grace_s)
         if self.running:

@@ -110,7 +110,7 @@ class ServerJob:
             pipe,
             members,
             packing=Packing(self._blobs),
-            told=CrewTold(self.record.failed, self._loop.notify, self._stop, leave),
+            told=CrewTold(self.record.failed, self._loop.nudge, self._stop, leave),
             run_number=args.run_number,
         )
         self._attendance = Attendance(

@@ -58,6 +58,7 @@ class NetDispatcher(Federation):
         )
         self._sites = crew
         self._attendance = attendance
+        self._clock = loop
         self._stop_at: float | None = None
         self._acks_at: float | None = None
         loop.expects = self._expects
@@ -75,7 +76,7 @@ class NetDispatcher(Federation):
         self.stop_grace_s = 0.0
 
     def _step(self) -> None:
-        seen = self._loop.generation
+        seen = self._clock.look()
         worked = self._take_what_came()
         if self._server.abort_signal.triggered:
             self._see_to_the_stop()

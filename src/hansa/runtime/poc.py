@@ -17,9 +17,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
@@ -133,7 +134,8 @@ class Poc:
         try:
             with DefaultSelector() as waiting:
                 for name in (SERVER, *sites):
-                    started[name], ready = self._launch(name)
+                    with _uninterrupted():  # else there could be a process that nobody knows of
+                        started[name], ready = self._launch(name)
                     waiting.register(ready, EVENT_READ, name)
                     self._write(port, sites, started)
                 self._await(waiting, on_ready)
@@ -273,6 +275,23 @@ class Poc:
 
 class _PortTaken(RunError):
     """Somebody was faster."""
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a Ctrl-C wait until the end of this block."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def end_all(processes: Iterable[OtherProcess]) -> None:

@@ -23,6 +23,7 @@ class RealTimeLoop(EventLoop):
         self._offset = self._virtual - now()
         self.expects: Callable[[], bool] = lambda: True
         """Whether something may still come from outside; asked on the loop's own thread."""
+        self._has_come = False
 
     def now(self) -> float:
         """Seconds since 1970, as they were at the start and flow since."""
@@ -31,13 +32,25 @@ class RealTimeLoop(EventLoop):
     def _now(self) -> float:
         return self._offset + self._real()
 
+    def nudge(self) -> None:
+        """Something came from outside: the loop looks; whoever waits for the board is not woken for it."""
+        with self._changed:
+            self._has_come = True
+            self._changed.notify_all()
+
+    def look(self) -> int:
+        """The generation now; what came until now is about to be looked at."""
+        with self._changed:
+            self._has_come = False
+            return self._generation
+
     @contextmanager
     def flowing(self) -> Iterator[None]:
         """Time flows all the time."""
         yield
 
     def idle(self, seen: int, num_actors: int) -> bool:
-        """Nothing to do: wait for a change since generation `seen`, or for the next due time.
+        """Nothing to do: wait for a change since `look` gave generation `seen`, or for the next due time.
 
         Args:
             seen: The generation at which the caller last looked for work.
@@ -50,7 +63,7 @@ class RealTimeLoop(EventLoop):
         next_due = min(due_times, default=None)
         is_alone = not self.expects()
         with self._changed:
-            while self._generation == seen:
+            while self._generation == seen and not self._has_come:
                 if next_due is None and is_alone and self._num_settled >= num_actors:
                     return False
                 left = None if next_due is None else next_due - self._now()
@@ -60,7 +73,7 @@ class RealTimeLoop(EventLoop):
         return True
 
     def wait_for_change(self, seen: int, until: float) -> None:
-        """Wait for a change since generation `seen`, or for a time on this clock."""
+        """Wait for a change since `look` gave generation `seen`, or for a time on this clock."""
         with self._changed:
-            while self._generation == seen and (left := until - self._now()) > 0:
+            while self._generation == seen and not self._has_come and (left := until - self._now()) > 0:
                 self._changed.wait(None if left == math.inf else left)
