@@ -30,7 +30,7 @@ class Part:
         OSError: The disk.
     """
 
-    def __init__(self, target: Path, ref: BlobRef, offset: int | None = None) -> None:
+    def __init__(self, target: Path, ref: BlobRef, *, offset: int | None = None) -> None:
         self._target = target
         self._ref = ref
         self._file = part_of(target, ref)

@@ -42,7 +42,7 @@ HEADER = "hansa-blob-bin"
 _MOST_HEADER_BYTES = 8 << 10
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CUT_S = 0.3
-_DISK_RESERVE_BYTES = 256 << 20
+DISK_RESERVE_BYTES = 256 << 20
 
 
 class TryAgain(RunError):
@@ -207,6 +207,8 @@ class BlobService:
                 reading = self._loop.run_in_executor(self._threads, stream.read, CHUNK_BYTES)
                 async with asyncio.timeout(self._limits.blob_stall_s):
                     await context.write(chunk)
+        except (grpc.aio.BaseError, asyncio.InvalidStateError):
+            return  # the connection is gone
         except TimeoutError:
             raise TryAgain(f"nothing was taken for {self._limits.blob_stall_s:g} s") from None
         finally:
@@ -271,7 +273,7 @@ class BlobService:
             code, text = grpc.StatusCode.RESOURCE_EXHAUSTED, f"the server cannot keep or read it: {error.strerror}"
         elif isinstance(error, TryAgain):
             code = grpc.StatusCode.UNAVAILABLE
-        self._refusals.note(f"{peer.name} ({peer.role})", f"blob {type(error).__name__}", text)
+        self._refusals.note(peer, f"blob {type(error).__name__}", text=text)
         await context.abort(code, text)
         raise AssertionError("abort has returned")
 
@@ -322,6 +324,6 @@ def _size_of(file: Path) -> int:
 
 def _part_for(target: Path, ref: BlobRef, offset: int) -> Part:
     free = shutil.disk_usage(target.parent).free
-    if ref.size_bytes - offset + _DISK_RESERVE_BYTES > free:
+    if ref.size_bytes - offset + DISK_RESERVE_BYTES > free:
         raise ConfigError(f"the server has no room for the {ref.size_bytes} bytes of {ref.name[:80]}")
-    return Part(target, ref, offset)
+    return Part(target, ref, offset=offset)

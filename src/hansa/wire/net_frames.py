@@ -111,7 +111,7 @@ def dump(content: Any, *, what: str = "head", most_bytes: int = MAX_JSON_BYTES) 
         EncodeError: It is none, or too large.
     """
     try:
-        data = json.dumps(content, separators=(",", ":")).encode()
+        data = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
     except (TypeError, ValueError, RecursionError) as error:
         raise EncodeError(what, str(error)) from None
     if len(data) > most_bytes:

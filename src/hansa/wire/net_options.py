@@ -91,7 +91,9 @@ class NetLimits:
         ):
             raise ConfigError(f"must be a number of seconds from 1 to 86400, not {lost_after_s!r}", key="lost_after_s")
         policy = settings.get("policy") or {}
-        second_session = policy.get("second_session", cls.second_session) if isinstance(policy, Mapping) else policy
+        if not isinstance(policy, Mapping):
+            raise ConfigError(f"must be an object, not {policy!r}", key="policy")
+        second_session = policy.get("second_session", cls.second_session)
         if second_session not in SECOND_SESSION:
             known = " or ".join(SECOND_SESSION)
             raise ConfigError(f"must be {known}, not {second_session!r}", key="policy.second_session")

@@ -97,8 +97,9 @@ class NetStream:
         self._wake.set()
 
     def end(self) -> None:
-        """Return from `run` without regard to what is under way."""
+        """Return from `run`, whatever has not been sent yet."""
         self._ended.set()
+        self._wake.set()
 
     async def until_acknowledged(self) -> None:
         """Return once the other end has all that was said, or the connection is over."""
@@ -118,12 +119,16 @@ class NetStream:
         tasks = [asyncio.ensure_future(work) for work in (self._read(), self._write(), self._ended.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if _has_failed(tasks[1]):  # why may be what comes next
+                await asyncio.wait(tasks[:1], timeout=_LAST_WORD_S)
+            self.end()
+            await asyncio.wait(tasks[1:2], timeout=_LAST_WORD_S)  # gRPC writes one message at a time
         finally:
             if self._ack_timer is not None:
                 self._ack_timer.cancel()
             for task in tasks:
                 task.cancel()
-            self._ended.set()
+            self.end()
             self._acknowledged_now.set()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         for outcome in outcomes:
@@ -171,7 +176,7 @@ class NetStream:
         self._wake.set()
 
     async def _write(self) -> None:
-        while True:
+        while not self._ended.is_set():
             frames = self._channel.outgoing(BATCH_BYTES, most_frames=MAX_FRAMES)
             if frames or self._must_write:
                 self._must_write = False
@@ -189,6 +194,10 @@ class NetStream:
                     await self._wake.wait()
             except TimeoutError:
                 self._must_write = True  # a sign of life
+
+
+def _has_failed(task: asyncio.Future[Any]) -> bool:  # Any: of no interest
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 def _named(error: BaseException) -> BaseException:

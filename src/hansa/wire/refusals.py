@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
-_MOST_REASONS = 20
+from hansa.wire.frames import Peer
+
+MOST_REASONS = 20
 _MOST_PEERS = 1_000
 _MOST_LETTERS = 300
 
@@ -17,23 +19,27 @@ class Refusals:
     def __init__(self) -> None:
         self._said: dict[str, set[str]] = {}
 
-    def note(self, who: str, code: str, text: str) -> None:
-        """Somebody is refused.
+    def note(self, peer: Peer, code: str, *, text: str) -> None:
+        """A participant is refused.
 
         Args:
-            who: Whom; from the certificate, or the address of somebody without one.
+            peer: Who, from the certificate.
             code: Why, without anything that the peer may choose.
             text: Why, in words.
         """
-        said = self._said.get(who)
+        self.note_address(f"{peer.name} ({peer.role})", code, text=text)
+
+    def note_address(self, address: str, code: str, *, text: str) -> None:
+        """Somebody who is no participant is refused."""
+        said = self._said.get(address)
         if said is None:
             if len(self._said) >= _MOST_PEERS:
                 return
-            said = self._said[who] = set()
-        if code in said or len(said) >= _MOST_REASONS:
+            said = self._said[address] = set()
+        if code in said or len(said) >= MOST_REASONS:
             return
         said.add(code)
-        _logger.warning("%s is refused: %s", who, printable(text))
+        _logger.warning("%s is refused: %s", printable(address), printable(text))
 
 
 def printable(text: str) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -22,15 +19,6 @@ QUICK = NetLimits(heartbeat_s=0.1, lost_after_s=0.5)
 MB = 1 << 20
 
 
-@contextmanager
-def quick(seconds: float) -> Iterator[None]:
-    """What is inside must not take longer; generous, since the machine may be busy."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    yield
-    assert loop.time() - began < seconds
-
-
 # -- frames ------------------------------------------------------------------------------------------------------------
 
 
@@ -39,7 +27,13 @@ def test_frames_go_both_ways_whole_and_in_order() -> None:
         async with Network.up() as net:
             site = await net.joined("site-1")
             sent = [
-                Frame("all", "0001-job", {"a": [1, None, "ü"]}, (b"", b"\0\xff"), (BlobRef("b", 5, "sha256:00"),)),
+                Frame(
+                    "all",
+                    "0001-job",
+                    {"a": [1, None, "ü\n\ud800"], "log": "Ж" * 400_000},
+                    (b"", b"\0\xff"),
+                    (BlobRef("b", 5, "sha256:00"),),
+                ),
                 *(Frame("number", "", {"n": number}) for number in range(300)),
             ]
             for each in sent:
@@ -152,7 +146,7 @@ def test_a_cut_loses_nothing_and_doubles_nothing(reset: bool) -> None:
 def test_a_slow_and_long_way_is_no_problem() -> None:
     async def scenario() -> None:
         async with Network.up() as net:
-            slow = Faults(latency_s=0.3)  # connecting takes 1 to 2 s
+            slow = Faults(latency_s=0.2)  # connecting takes 1 to 2 s
             async with TcpProxy(("127.0.0.1", net.port), slow) as proxy:
                 site = await net.joined("site-1", port=proxy.address[1])
                 site.send("hello")
@@ -168,11 +162,11 @@ def test_an_idle_session_lives_on_heartbeats() -> None:
         async with Network.up(QUICK) as net, TcpProxy(("127.0.0.1", net.port)) as proxy:
             site = await net.joined("site-1", port=proxy.address[1])
             up, down = proxy.counts.up_bytes, proxy.counts.down_bytes
-            await Watch().until_past(1.2)
+            await Watch().until_past(0.7)
             assert site.told.events == [("connected", False)]
             assert net.told.events == [("joined", "site-1")]
             for size in (proxy.counts.up_bytes - up, proxy.counts.down_bytes - down):
-                assert 400 < size < 5000  # about 12 of them, of less than 100 bytes, and HTTP/2's own
+                assert 200 < size < 4000  # about 7 of them, of less than 100 bytes, and HTTP/2's own
 
     play(scenario())
 
@@ -304,7 +298,7 @@ def test_a_second_program_of_an_identity_is_refused_with_one_alarm() -> None:
                 second = net.site("site-1")
                 await second.told.until(lambda: second.told.reasons)
                 await net.told.until(lambda: net.told.alarms)
-                await Watch().until_past(0.8)  # it tries again and again
+                await Watch().until_past(0.5)  # it tries again and again
             assert len(second.told.reasons) == 1
             assert f"127.0.0.1:{net.port} refuses this site: another program with the" in second.told.reasons[0]
             assert second.told.reasons[0].endswith("identity of site-1 is connected: was its kit copied?")
@@ -427,79 +421,14 @@ def test_an_admin_has_no_session_and_a_site_of_another_project_none_here() -> No
     async def scenario() -> None:
         async with Network.up() as net:
             stranger = tls("site-1", project="other", issued_by="proj")
-            for certificate, what in ((tls("a@b", Role.ADMIN), "a@b is a admin"), (stranger, "of project 'other'")):
+            for certificate, what in (
+                (tls("a@b", Role.ADMIN), "a@b has the role admin"),
+                (stranger, "of project 'other'"),
+            ):
                 site = net.site("x", certificate=certificate)
                 with pytest.raises(ConfigError, match=what):
                     await site.running
             assert net.told.events == []
-
-    play(scenario())
-
-
-# -- stopping ----------------------------------------------------------------------------------------------------------
-
-
-def test_stop_brings_what_was_said_and_is_quick() -> None:
-    async def scenario() -> None:
-        async with Network.up() as net:
-            site = await net.joined("site-1")
-            site.send("leaving")
-            with quick(1):
-                await site.stop()
-            await net.told.until(lambda: net.told.frames)
-
-    play(scenario())
-
-
-@pytest.mark.parametrize("state", ["gone", "silent", "never there", "unknown name", "hello unanswered", "leaving"])
-def test_stop_is_quick_whatever_the_server_does(state: str) -> None:
-    async def scenario() -> None:
-        async with Network.up() as net, TcpProxy(("127.0.0.1", net.port)) as proxy:
-            if state in ("gone", "silent"):
-                site = await net.joined("site-1", port=proxy.address[1])
-                if state == "gone":
-                    await proxy.refuse()
-                    await proxy.cut()
-                    await site.told.until(lambda: not site.told.is_connected)
-                else:
-                    await proxy.blackhole()
-            elif state == "leaving":
-                net.told.on_frame = lambda session, frame: session.close("it has left")
-                site = await net.joined("site-1")
-            else:
-                if state == "never there":
-                    await proxy.refuse()
-                else:
-                    await proxy.blackhole()
-                site = net.site("site-1", port=proxy.address[1])
-                await Watch().until_past(0.2)
-            site.send("last words")
-            with quick(1):
-                await site.stop()
-            await proxy.lighten()
-
-    play(scenario())
-
-
-def test_a_run_that_is_cancelled_ends_at_once() -> None:
-    async def scenario() -> None:
-        async with Network.up() as net:
-            site = await net.joined("site-1")
-            with quick(1), pytest.raises(asyncio.CancelledError):
-                site.running.cancel()
-                await site.running
-
-    play(scenario())
-
-
-def test_the_server_stops_quickly_with_sites_connected() -> None:
-    async def scenario() -> None:
-        async with Network.up() as net:
-            sites = [await net.joined(f"site-{number}") for number in range(3)]
-            with quick(1):
-                await net.server.stop(0.5)
-            for site in sites:
-                await site.told.until(lambda site=site: not site.told.is_connected)
 
     play(scenario())
 
@@ -518,7 +447,7 @@ def test_fifty_idle_sites_take_no_threads_and_little_time() -> None:
             for site in [net.site(f"site-{number}") for number in range(1, 50)]:
                 await site.told.until(lambda site=site: site.told.is_connected)
             began, cpu = time.monotonic(), time.process_time()
-            await Watch().until_past(1)
+            await Watch().until_past(0.5)
             share = (time.process_time() - cpu) / (time.monotonic() - began)
             assert threading.active_count() <= threads
             assert len(net.server.sessions) == 50
