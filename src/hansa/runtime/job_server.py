@@ -11,6 +11,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from hansa.apis.client import Client
+from hansa.apis.folding import FoldsAtSource
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, HansaError, RunError
 from hansa.jobs.build import Builder
@@ -22,6 +23,7 @@ from hansa.jobs.workflow_check import check_workflows
 from hansa.runtime.attendance import Attendance, Patience
 from hansa.runtime.engines import Services
 from hansa.runtime.file_blobs import BlobFolder, Packing
+from hansa.runtime.file_memory import FileMemory
 from hansa.runtime.fork_server import ProcessSpec
 from hansa.runtime.job_args import ServerArgs, blob_folder, log_to_stderr, policy_of
 from hansa.runtime.members import Members
@@ -106,6 +108,7 @@ class ServerJob:
             min_sites=args.min_sites,
             mandatory=args.mandatory,
         )
+        self._sums = FileMemory(self._blobs.folder)
         self._crew = NetCrew(
             pipe,
             members,
@@ -194,6 +197,10 @@ class ServerJob:
         wanted = [workflow.get("args", {}).get("num_rounds") for workflow in config["workflows"]]
         self._num_rounds = sum(n for n in wanted if isinstance(n, int)) or None
         run = self.record.run
+        built = builder.server(config, file)
+        for part in built.components.values():
+            if isinstance(part, FoldsAtSource):
+                part.use_memory(self._sums.allocate)
         server, end = make_server(
             ServerSettings(
                 args.seed,
@@ -203,7 +210,7 @@ class ServerJob:
                 open_sink=self._blobs.sink,
                 maps_results=True,
             ),
-            builder.server(config, file),
+            built,
             place,
             shared=RunParts(self._crew.aux, self._abort, builder),
             office=Headquarters(
@@ -234,6 +241,7 @@ class ServerJob:
         self._server.cancel_tasks()
 
     def _progress(self, site: str) -> None:
+        self._sums.let_go()
         rounds = self.record.run.history.rounds
         if rounds and rounds[-1].number != self._told_round:
             self._told_round = rounds[-1].number

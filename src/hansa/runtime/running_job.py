@@ -165,8 +165,8 @@ class RunningJob:
     def join(self, site: str, gpus: Sequence[int] | None = None) -> None:
         """A site that came, or came back, takes part from now on."""
         if self._verdict is not None or self._abort_reason is not None:
-            self._stop_site(site, "the job is over", END_GRACE_S)  # it may have missed that
-            return
+            self._network.send(site, Frame("stop", self.id, {"reason": "it is over", "grace_s": END_GRACE_S}))
+            return  # the site may have missed that
         part = self._parts.get(site)
         if part is None:
             part = self._parts[site] = _Part(gpus)
@@ -259,6 +259,8 @@ class RunningJob:
             self._to_sites(head, parts)
             return
         match head.get("k"):
+            case "running" | "waiting" if self._abort_reason is not None:
+                pass  # sites leave since they were told to
             case "running":
                 self._network.changed(self, JobState.RUNNING, reason=None)
             case "waiting":
@@ -339,10 +341,7 @@ class RunningJob:
 
     def _stop_sites(self, reason: str, grace_s: float) -> None:
         for site in self.sites:
-            self._stop_site(site, reason, grace_s)
-
-    def _stop_site(self, site: str, reason: str, grace_s: float) -> None:
-        self._network.send(site, Frame("stop", self.id, {"reason": reason, "grace_s": grace_s}))
+            self._network.send(site, Frame("stop", self.id, {"reason": reason, "grace_s": grace_s}))
 
     def _end(self) -> None:
         if not self.is_over:

@@ -6,6 +6,7 @@ This module is imported before the fork server is started, and so loads nothing 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import fcntl
 import json
 import logging
@@ -22,6 +23,7 @@ from hansa.errors import ConfigError, HansaError
 GRACE_S = 5.0
 """How long jobs may take to end when the program is told to stop."""
 
+_M_ARENA_MAX = -8
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -111,11 +113,18 @@ async def until_told(run: Awaitable[object], stop: Callable[[float], Awaitable[N
 
 def run_service(main: Callable[[], Awaitable[None]], ready: Ready) -> None:
     """Run a program's coroutine; what it refuses with goes to whoever waits for the ready line, too."""
+    _keep_little()
     try:
         asyncio.run(_awaited(main))
     except HansaError as error:
         ready.tell(f"error: {error}")
         raise
+
+
+def _keep_little() -> None:
+    """Have glibc keep few heaps, where it would keep one for each of gRPC's threads."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 async def _awaited(main: Callable[[], Awaitable[None]]) -> None:

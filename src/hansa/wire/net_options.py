@@ -28,6 +28,8 @@ ACK_DELAY_S = 0.05
 SECOND_SESSION = ("refuse", "supersede")
 _HANDSHAKE_MS = 10_000
 _IDLE_MS = 600_000
+WINDOW_BYTES = 4 << 20
+"""How much of a stream may be under way: 80 MB/s over a round trip of 50 ms; what a server holds per transfer."""
 _CONNECT_MS = 20_000
 
 
@@ -142,6 +144,8 @@ def server_options(limits: NetLimits) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.max_connection_idle_ms", _IDLE_MS),
         ("grpc.so_reuseport", 0),
+        ("grpc.http2.bdp_probe", 0),  # it lets windows grow without a bound
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ]
 
 
@@ -161,4 +165,6 @@ def client_options(limits: NetLimits, server: str = "") -> list[tuple[str, int]]
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),  # how long connecting may take, whatever it is called
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.http2.bdp_probe", 0),  # it lets windows grow without a bound
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ]
