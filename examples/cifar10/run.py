@@ -22,9 +22,12 @@ from data import load, unpack
 from learner import split
 from results import Result, Results, settings_of
 
+import hansa
 from hansa.errors import ConfigError, HansaError, MissingExtra
+from hansa.jobs import Job
 from hansa.runtime.options import SimulatorOptions
-from hansa.runtime.simulator import num_workers, simulate
+from hansa.runtime.run import Run
+from hansa.runtime.simulator import num_workers, simulate, site_names
 
 SEEDS = (0,)
 MOST_WORKERS_OF_A_GPU = 4
@@ -54,6 +57,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="only the first so many training images")
     parser.add_argument("--out", type=Path, help="where results, table and figure go; runs/cifar10-PRESET if not given")
     parser.add_argument("--workers", type=int, help="processes that hold the sites; they share the GPU")
+    parser.add_argument(
+        "--kit",
+        type=Path,
+        help="an admin's startup kit: run over site-1 to site-8 of that federation, where sites find --out at the same "
+        "path (after `hansa poc up --sites 8`: poc/admin)",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to train; full: cuda, cpu: cpu")
     parser.add_argument("--fast", action="store_true", help="TF32 and channels_last, which change the last bits")
     return parser.parse_args(arguments)
@@ -84,7 +93,7 @@ def compare(options: argparse.Namespace) -> None:
             split(labels, each.num_sites, alpha=each.alpha, seed=seed)
     for number, (seed, each) in enumerate(missing, start=1):
         print(f"[{number}/{len(missing)}] {each.name}, seed {seed}", flush=True)
-        result = run_one(each, preset, seed, out=out, workers=options.workers)
+        result = run_one(each, preset, seed, out=out, options=options)
         results.keep(result)
         print(f"    accuracy {result.final:.4f}, best {max(result.curve):.4f}, {result.seconds:.0f} s", flush=True)
     files = results.write()
@@ -92,21 +101,23 @@ def compare(options: argparse.Namespace) -> None:
     print("\n".join(str(file) for file in files))
 
 
-def run_one(configuration: Configuration, preset: Preset, seed: int, *, out: Path, workers: int | None) -> Result:
+def run_one(
+    configuration: Configuration, preset: Preset, seed: int, *, out: Path, options: argparse.Namespace
+) -> Result:
     """One federated run, or the central one."""
     began = time.perf_counter()
+    job = configuration.job(preset, seed, data=(out / "data").absolute())
     on_gpu = preset.training.device == "cuda"
-    number = min(num_workers(workers), configuration.num_sites)
-    if workers is None:
-        number = min(number, MOST_WORKERS_OF_A_GPU) if on_gpu else number * (number > 1)
-    run = simulate(
-        configuration.job(preset, seed, data=(out / "data").absolute()),
-        configuration.num_sites,
-        workers=number,
-        seed=seed,
-        home=out / "runs",
-        options=SimulatorOptions(gpus=on_gpu),
-    )
+    if options.kit is not None:
+        names = site_names(configuration.num_sites)
+        wanted = {"seed": seed, "sites": names, "resources": {"gpus": int(on_gpu)}}
+        run = run_over(options.kit, replace(job, meta={**job.meta, **wanted}), home=out / "runs")
+    else:
+        number = min(num_workers(options.workers), configuration.num_sites)
+        if options.workers is None:
+            number = min(number, MOST_WORKERS_OF_A_GPU) if on_gpu else number * (number > 1)
+        how = SimulatorOptions(gpus=on_gpu)
+        run = simulate(job, configuration.num_sites, workers=number, seed=seed, home=out / "runs", options=how)
     return Result(
         configuration.name,
         seed,
@@ -116,6 +127,12 @@ def run_one(configuration: Configuration, preset: Preset, seed: int, *, out: Pat
         round(time.perf_counter() - began, 1),
         str(run.folder),
     )
+
+
+def run_over(kit: Path, job: Job, *, home: Path) -> Run:
+    """Run a job over a federation, and fetch its record."""
+    with hansa.connect(kit, home=home) as session:
+        return session.submit(job).wait().download()
 
 
 def chosen_preset(options: argparse.Namespace) -> Preset:

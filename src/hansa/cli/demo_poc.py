@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import typer
 
 from hansa.admin.session import Session, connect
+from hansa.cli.federation import POC_FOLDER
 from hansa.cli.output import print_json
 from hansa.demos.digits import NUM_SITES, digits_job
 from hansa.errors import ConfigError, RunError
@@ -80,11 +82,19 @@ def demo_on_poc(folder: Path, seeds: Sequence[int], *, rounds: int, home: Path, 
 def _running(folder: Path, cleanup: ExitStack, say: Callable[[str], None]) -> Poc:
     if (folder / RECORD).is_file():
         return Poc(folder)
+    if folder != POC_FOLDER:
+        raise ConfigError(f"there is no POC in {folder}; start one with: hansa poc up --sites {NUM_SITES}", key="poc")
     poc = Poc(Path(tempfile.mkdtemp(prefix="hansa-demo-")))
     say(f"starting a server and {NUM_SITES} sites for the demo ...")
     cleanup.callback(poc.clean)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # else its processes would be left behind
+        signal.signal(number, _leave)
     poc.up(SITES)
     return poc
+
+
+def _leave(number: int, frame: object) -> Never:
+    raise KeyboardInterrupt  # which user code does not keep
 
 
 def _check_sites(session: Session, poc: Poc) -> None:

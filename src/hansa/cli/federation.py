@@ -24,6 +24,7 @@ KIT_VARIABLE = "HANSA_KIT"
 POC_FOLDER = Path("poc")
 POC_ADMIN = "admin"
 POC_RECORD = "poc.json"
+_WITHOUT_ARGUMENT = ("demo", "jobs", "sites")
 _LOG_PERIOD_S = 1.0
 _LOG_WINDOW = 2000
 
@@ -148,15 +149,23 @@ def kit_of(kit: Path | None, poc: Path | None) -> Path:
 def with_poc_folder(args: Sequence[str]) -> list[str]:
     """A command line on which `--poc` always has its folder.
 
-    What follows `--poc` is its folder only where a POC lies there; else it is `./poc`, and what follows is something
-    else: `hansa submit --poc jobs/digits`.
+    What follows `--poc` is its folder where a POC lies there, or where it can be nothing else: `hansa jobs --poc typo`.
+    Else it is `./poc`, and what follows is something else: `hansa submit --poc jobs/digits`.
     """
     full: list[str] = []
     for position, word in enumerate(args):
-        follows = args[position + 1] if position + 1 < len(args) else ""
-        bare = word == "--poc" and not (Path(follows) / POC_RECORD).is_file()
-        full += [word, str(POC_FOLDER)] if bare or (word == "--poc" and not follows) else [word]
+        full.append(word)
+        if word == "--poc" and not _is_folder(args, position + 1):
+            full.append(str(POC_FOLDER))
     return full
+
+
+def _is_folder(args: Sequence[str], position: int) -> bool:
+    word = args[position] if position < len(args) else ""
+    if not word or word.startswith("-"):
+        return False
+    verb_has_its_argument = args[0] in _WITHOUT_ARGUMENT or not args[1].startswith("-")
+    return (Path(word) / POC_RECORD).is_file() or verb_has_its_argument
 
 
 # -- what the verbs do ------------------------------------------------------------------------------------------------

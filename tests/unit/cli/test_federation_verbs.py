@@ -208,6 +208,8 @@ def test_the_kit_is_the_one_that_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         ("submit --poc digits --follow", "submit --poc poc digits --follow"),
         ("submit digits --poc --follow", "submit digits --poc poc --follow"),
         ("submit --poc there digits", "submit --poc there digits"),
+        ("jobs --poc typo", "jobs --poc typo"),
+        ("submit digits --poc typo", "submit digits --poc typo"),
         ("jobs --poc=there", "jobs --poc=there"),
         ("jobs", "jobs"),
     ],

@@ -1,0 +1,75 @@
+"""What runs at sites that are processes of their own: it travels there as this file, and does what files there say.
+
+A site's working directory is its kit. A test puts there
+
+- `started`, a FIFO: each part writes its process's number to it at START_RUN;
+- `began`, a FIFO: each task writes its process's number to it when it begins;
+- `gate`, a FIFO: each task waits there for a byte, and hears nothing else meanwhile;
+- `hold`, a file: tasks last until they are told to stop, and then stop.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from hansa.apis.event_type import EventType
+from hansa.apis.executor import Executor
+from hansa.apis.fl_component import FLComponent
+from hansa.apis.fl_constant import ReturnCode
+from hansa.apis.fl_context import FLContext
+from hansa.apis.shareable import Shareable, make_reply
+from hansa.apis.signal import Signal
+
+STARTED, BEGAN, GATE, HOLD = "started", "began", "gate", "hold"
+
+
+def say_in(name: str) -> None:
+    if Path(name).exists():
+        with Path(name).open("w") as fifo:
+            fifo.write(f"{os.getpid()}\n")
+
+
+class Trains(Executor):
+    """Adds what the site draws, with a momentum that it keeps from round to round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._momentum: dict[str, Any] = {}
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == EventType.START_RUN:
+            say_in(STARTED)
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        say_in(BEGAN)
+        if Path(GATE).exists():
+            with Path(GATE).open("rb", buffering=0) as fifo:
+                fifo.read(1)
+        if Path(HOLD).exists():
+            stopped = threading.Event()
+            abort_signal.subscribe(stopped.set)
+            stopped.wait()
+            return make_reply(ReturnCode.TASK_ABORTED)
+        change = {}
+        for name, value in from_shareable(shareable).data.items():
+            drawn = np.random.normal(size=np.shape(value)).astype(value.dtype) * random.random()
+            self._momentum[name] = drawn + self._momentum.get(name, 0) * value.dtype.type(0.9)
+            change[name] = np.asarray(self._momentum[name])
+        return DXO(DataKind.WEIGHT_DIFF, change, {MetaKey.NUM_STEPS_CURRENT_ROUND: 3}).to_shareable()
+
+
+class SaysWhereItIs(FLComponent):
+    """On the server: tells the test which process has the job."""
+
+    hears = frozenset((EventType.START_RUN,))
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == EventType.START_RUN:
+            say_in(STARTED)
