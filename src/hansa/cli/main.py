@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import hansa
-from hansa.cli import demo, federation, job, poc, runs, server, simulate, site
+from hansa.cli import demo, federation, job, poc, provision, runs, server, simulate, site
 from hansa.cli.output import plain
 from hansa.errors import HansaError, RunError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
+app.command("provision")(provision.provision)
 for verb in (
     federation.submit,
     federation.jobs,

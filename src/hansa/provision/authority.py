@@ -110,6 +110,7 @@ class Authority:
     def save(self, folder: Path) -> None:
         """Keep certificate and key in a folder; only this user may read the key."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
         (folder / "rootCA.pem").write_bytes(self.certificate)
         write_secret(folder / "rootCA.key", _pem(self._key))
 
@@ -123,9 +124,13 @@ class Authority:
         try:
             certificate = x509.load_pem_x509_certificate((folder / "rootCA.pem").read_bytes())
             key = serialization.load_pem_private_key((folder / "rootCA.key").read_bytes(), password=None)
-        except (OSError, ValueError) as error:
-            raise KitError(f"the project's authority cannot be read: {error}", file=str(folder)) from None
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        except (OSError, ValueError, TypeError) as error:
+            why = getattr(error, "strerror", None) or "it is damaged"
+            raise KitError(
+                f"the project's authority cannot be read ({why}); bring its backup back", file=str(folder)
+            ) from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            raise KitError("rootCA.key is not the key of rootCA.pem; bring the backup of both back", file=str(folder))
         return cls(certificate, key)
 
 

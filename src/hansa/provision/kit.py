@@ -31,8 +31,9 @@ from hansa.provision.identity import Identity, KitError, Role, identity_of
 STARTUP = "startup"
 SIGNATURE = "signature.json"
 CA = "rootCA.pem"
-_SETTINGS = {Role.SERVER: "fed_server.json", Role.CLIENT: "fed_client.json", Role.ADMIN: "fed_admin.json"}
-_STEMS = {Role.SERVER: "server", Role.CLIENT: "client", Role.ADMIN: "client"}
+SETTINGS_FILES = {Role.SERVER: "fed_server.json", Role.CLIENT: "fed_client.json", Role.ADMIN: "fed_admin.json"}
+_WHOSE = {Role.SERVER: "a server", Role.CLIENT: "a site", Role.ADMIN: "an admin"}
+STEMS = {Role.SERVER: "server", Role.CLIENT: "client", Role.ADMIN: "client"}
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,24 @@ class Kit:
         Raises:
             KitError: Something is missing, was changed, may be read by others, or is not valid (any more, yet).
         """
-        root = Path(folder).absolute()
-        root = root.parent if root.name == STARTUP and not (root / STARTUP).is_dir() else root
-        startup = root / STARTUP
-        if not startup.is_dir():
-            raise KitError("is no startup kit: it has no folder 'startup'", file=str(root))
+        root, startup = _folders(Path(folder))
         found = _role_of(startup)
         if role is not None and found is not role:
-            raise KitError(f"is the kit of a {found.value}, and the one of a {role.value} is needed", file=str(root))
-        stem = _STEMS[found]
+            raise KitError(
+                f"is the kit of {_WHOSE[found]}, and here {_WHOSE[role]}'s is needed: name that one", file=str(root)
+            )
+        stem = STEMS[found]
         _check_private(startup / f"{stem}.key")
         ca, certificate, key = (_read(startup / name) for name in (CA, f"{stem}.crt", f"{stem}.key"))
         _check_signature(startup, ca)
         identity = _checked_identity(certificate, ca, found, startup / f"{stem}.crt")
-        settings = _settings(startup / _SETTINGS[found])
+        _check_pair(certificate, key, startup / f"{stem}.key")
+        settings = _settings(startup / SETTINGS_FILES[found])
         server = settings if found is Role.SERVER else settings.get("server", {})
         try:
             host, port = str(server["host"]), int(server["port"])
         except (KeyError, TypeError, ValueError):
-            raise KitError("names no host and port of the server", file=str(startup / _SETTINGS[found])) from None
+            raise KitError("names no host and port of the server", file=str(startup / SETTINGS_FILES[found])) from None
         return cls(root, identity, host, port, certificate, key, ca, settings)
 
 
@@ -113,16 +113,40 @@ def digests_of(startup: Path) -> dict[str, str]:
         if path.name == SIGNATURE:
             continue
         if path.is_symlink() or not path.is_file():
-            raise KitError("is no plain file; a kit has nothing else", file=str(path))
+            raise KitError("is no plain file, and a kit has nothing else; take it away", file=str(path))
         digests[path.name] = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
     return digests
 
 
+def _folders(folder: Path) -> tuple[Path, Path]:
+    """The kit and its `startup` folder; either may be named."""
+    root = folder.absolute()
+    root = root.parent if root.name == STARTUP and not (root / STARTUP).is_dir() else root
+    try:
+        next(root.iterdir(), None)
+    except FileNotFoundError:
+        raise KitError(
+            "there is no such folder: name the kit's, the one in which startup lies", file=str(root)
+        ) from None
+    except OSError as error:
+        raise KitError(
+            f"cannot be read: {error.strerror}; a kit is for the user it belongs to", file=str(root)
+        ) from None
+    startup = root / STARTUP
+    if not startup.is_dir():
+        raise KitError(
+            "is no startup kit: there is no folder startup in it; name the folder that has one", file=str(root)
+        )
+    return root, startup
+
+
 def _role_of(startup: Path) -> Role:
-    for role, name in _SETTINGS.items():
+    for role, name in SETTINGS_FILES.items():
         if (startup / name).exists():
             return role
-    raise KitError(f"is no startup kit: it has none of {', '.join(_SETTINGS.values())}", file=str(startup))
+    raise KitError(
+        f"is no startup kit: it has none of {', '.join(SETTINGS_FILES.values())}; get it anew", file=str(startup)
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -138,9 +162,11 @@ def _check_private(path: Path) -> None:
     except OSError as error:
         raise KitError(f"cannot be read: {error.strerror}; get the kit anew", file=str(path)) from None
     if not stat.S_ISREG(status.st_mode):
-        raise KitError("is no plain file", file=str(path))
+        raise KitError("is no plain file; get the kit anew", file=str(path))
     if status.st_uid != os.geteuid():
-        raise KitError("belongs to another user: the key must be yours alone", file=str(path))
+        raise KitError(
+            "belongs to another user, and must be yours alone: start as that user, or chown it", file=str(path)
+        )
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise KitError(f"may be read by others (mode {mode:04o}): chmod 600 {path.name}", file=str(path))
@@ -168,21 +194,28 @@ def _check_signature(startup: Path, ca: bytes) -> None:
         if name not in files:
             raise KitError("does not belong to the kit; take it away", file=str(startup / name))
         if files[name] != present[name]:
-            raise KitError("was changed after it was issued; get the kit anew", file=str(startup / name))
+            raise KitError("was changed after it was issued; undo that, or get the kit anew", file=str(startup / name))
 
 
 def _checked_identity(certificate: bytes, ca: bytes, role: Role, file: Path) -> Identity:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
-    identity = identity_of(certificate)
+    try:
+        identity = identity_of(certificate)
+    except KitError as error:
+        raise KitError(f"{error.message}; get the kit anew", file=str(file)) from None
     if identity.role is not role:
-        raise KitError(f"is the certificate of a {identity.role.value}, not of a {role.value}", file=str(file))
+        raise KitError(
+            f"is the certificate of {_WHOSE[identity.role]}, not {_WHOSE[role]}'s; get the kit anew", file=str(file)
+        )
     own, issuer = x509.load_pem_x509_certificate(certificate), x509.load_pem_x509_certificate(ca)
     try:
         own.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
-        raise KitError("was not issued by the authority beside it (another project?)", file=str(file)) from None
+        raise KitError(
+            "was not issued by the authority beside it (is it another project's?); get the kit anew", file=str(file)
+        ) from None
     now = datetime.now(UTC)
     for name, each in (("certificate", own), ("authority's certificate", issuer)):
         begin, end = each.not_valid_before_utc, each.not_valid_after_utc
@@ -193,6 +226,18 @@ def _checked_identity(certificate: bytes, ca: bytes, role: Role, file: Path) -> 
             raise KitError(f"the {name} has expired on {end:%Y-%m-%d %H:%M} UTC (here it is {now:%Y-%m-%d %H:%M}): "
                            "ask the project for a new kit", file=str(file))  # fmt: skip
     return identity
+
+
+def _check_pair(certificate: bytes, key: bytes, file: Path) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        public = load_pem_private_key(key, password=None).public_key()
+    except (ValueError, TypeError):
+        raise KitError("is no private key; get the kit anew", file=str(file)) from None
+    if public != x509.load_pem_x509_certificate(certificate).public_key():
+        raise KitError("is not the key of the certificate beside it; get the kit anew", file=str(file))
 
 
 def _settings(file: Path) -> dict[str, Any]:  # Any: JSON
