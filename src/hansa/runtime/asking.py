@@ -46,7 +46,8 @@ class Asking:
 
     def answered(self, site: str, answer: dict[str, Any]) -> None:  # Any: JSON
         """An answer has come; one that nobody waits for is dropped."""
-        future = self._waiting.get((site, answer.get("number", 0)))
+        number = answer.get("number")
+        future = self._waiting.get((site, number)) if isinstance(number, int) else None
         if future is not None and not future.done():
             future.set_result(answer)
 

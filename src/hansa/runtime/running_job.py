@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from hansa.errors import ConfigError, DecodeError
+from hansa.errors import ConfigError, DecodeError, EncodeError
 from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.environment import job_environment
@@ -230,8 +230,6 @@ class RunningJob:
             case "exited":
                 if self._verdict is None and not frame.head.get("expected"):
                     self._died(site, str(frame.head.get("how", "is gone")))
-            case "trouble":
-                _logger.error("job %s: %s: %s", self.id, site, frame.head.get("what"))
             case _ if frame.kind == RELAY:
                 self._relay(site, part, frame)
 
@@ -243,7 +241,7 @@ class RunningJob:
             _logger.warning("job %s: a frame of %s is refused: %s", self.id, site, error)
             return
         for ref in frame.blobs:
-            if ref.name not in part.waiting:
+            if ref.name not in part.waiting or not (folder / ref.name).is_file():  # it appears when it is whole
                 _logger.warning("job %s: %s sends a frame without its blob %s", self.id, site, ref.name)
                 return
         for ref in frame.blobs:
@@ -287,7 +285,12 @@ class RunningJob:
                 part.offered |= {ref.name: path for ref, path in zip(frame.blobs, files, strict=True)}
             own = each.get(site)
             said = frame if own is None else Frame(RELAY, self.id, {**frame.head, **own}, frame.parts, frame.blobs)
-            self._network.send(site, said)
+            try:
+                self._network.send(site, said)
+            except EncodeError as error:
+                _logger.error("job %s: nothing of this kind can be sent to %s: %s", self.id, site, error)
+                if head.get("k") == "task":
+                    self._to_process({"k": "lost", "site": site, "cause": str(error), **(own or {})})
 
     def _to_process(self, head: Head, parts: Sequence[bytes] = ()) -> None:
         if self._pipe is not None:
@@ -362,9 +365,14 @@ class RunningJob:
         if part is None or self._verdict is not None:
             raise ConfigError(f"job {self.id} takes nothing of {site}")
         name = file_name(ref.name)
-        if len(part.waiting) >= _MOST_WAITING:
-            raise ConfigError(f"{site} has {_MOST_WAITING} blobs waiting in job {self.id}; no more are taken")
         folder = self.paths.incoming / site
+        if name not in part.waiting and len(part.waiting) >= _MOST_WAITING:
+            there = [file.name for file in folder.iterdir()]
+            part.waiting = {
+                other for other in part.waiting if any(other in file for file in there)
+            }  # others were refused
+        if name not in part.waiting and len(part.waiting) >= _MOST_WAITING:
+            raise ConfigError(f"{site} has {_MOST_WAITING} blobs waiting in job {self.id}; no more are taken")
         folder.mkdir(parents=True, exist_ok=True)
         part.waiting.add(name)
         return folder / name

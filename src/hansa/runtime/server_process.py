@@ -101,7 +101,8 @@ class ServerProcess:
     def site_joined(self, session: SiteSession) -> None:
         """A site has come, or came back after it was given up."""
         name = session.peer.name
-        settings = dict(session.hello.get("settings") or {})
+        said = session.hello.get("settings")
+        settings = dict(said) if isinstance(said, dict) else {}
         _logger.info("%s is connected (%s)", name, session.hello.get("software", "?"))
         self._seen[name] = _view(session, settings)
         for job_id in session.hello.get("jobs") or ():

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hansa.errors import ConfigError, DecodeError, HansaError
+from hansa.errors import ConfigError, DecodeError, EncodeError, HansaError
 from hansa.jobs.archive import unpack
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
-from hansa.runtime.relay import Head, from_network, to_network
+from hansa.runtime.relay import RELAY, Head, from_network, to_network
 from hansa.runtime.run_paths import RunPaths
 from hansa.wire.frames import BlobRef, Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
@@ -196,7 +196,7 @@ class SiteJob:
             _logger.warning("job %s: a frame of the server is dropped: %s", self.id, error)
             return
         if frame.blobs:
-            self._begin(self._fetch(frame, head), "a task")
+            self._begin(self._fetch(frame, head), head)
         else:
             self._to_process(head, frame.parts)
 
@@ -218,28 +218,42 @@ class SiteJob:
         if head.get("k") == "ready":
             self._ready = frame
         if frame.blobs:
-            self._begin(self._bring(frame, files), "a result")
+            self._begin(self._bring(frame, files), head)
         else:
-            self._uplink.send(frame)
+            self._send(frame)
 
     async def _bring(self, frame: Frame, files: Sequence[Path]) -> None:
         for ref, path in zip(frame.blobs, files, strict=True):
             await self._uplink.upload(self.id, ref, path=path)
-        self._uplink.send(frame)
+        self._send(frame)
 
-    def _begin(self, work: Any, what: str) -> None:  # Any: a coroutine
-        transfer: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._guarded(work, what))
+    def _send(self, frame: Frame) -> None:
+        try:
+            self._uplink.send(frame)
+        except EncodeError as error:
+            self._lost(frame.head, str(error))
+
+    def _begin(self, work: Any, head: Head) -> None:  # Any: a coroutine
+        transfer: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._guarded(work, head))
         self._transfers.add(transfer)
         transfer.add_done_callback(self._transfers.discard)
 
-    async def _guarded(self, work: Any, what: str) -> None:  # Any: a coroutine
+    async def _guarded(self, work: Any, head: Head) -> None:  # Any: a coroutine
         try:
             await work
         except HansaError as error:
-            _logger.warning("job %s: %s does not get through: %s", self.id, what, error)
+            self._lost(head, str(error))
         except OSError as error:
-            _logger.error("job %s: %s does not get through: %s", self.id, what, error.strerror)
-            self._uplink.send(Frame("trouble", self.id, {"what": f"{what}: {error.strerror}"}))
+            self._lost(head, f"{error.strerror} ({error.filename})")
+
+    def _lost(self, head: Mapping[str, Any], cause: str) -> None:  # Any: JSON
+        """A frame does not get through; a round must not wait for the answer to it."""
+        kind = str(head.get("k"))
+        _logger.error("job %s: a %s does not get through: %s", self.id, kind, cause)
+        if kind in ("task", "result"):
+            told = {"number": head.get("number"), "task_id": head.get("task_id")}
+            cause = f"its {kind} does not get through: {cause}"
+            self._uplink.send(Frame(RELAY, self.id, {"k": "lost", **told, "cause": cause}))
 
     def _pipe_closed(self) -> None:
         self._pipe = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hansa.errors import ConfigError
+from hansa.errors import ConfigError, EncodeError
 from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, OnExit, ProcessSpec
@@ -53,10 +53,13 @@ class Network:
         self.sent: list[tuple[str, Frame]] = []
         self.states: list[tuple[JobState | None, str | None]] = []
         self.is_over = False
+        self.refuses = ""
 
     def send(self, site: str, frame: Frame) -> bool:
         if site in self.absent:
             return False
+        if self.refuses and frame.kind == "relay":
+            raise EncodeError("", self.refuses)
         self.sent.append((site, frame))
         return True
 
@@ -202,12 +205,42 @@ def test_a_result_without_its_blob_or_of_a_stranger_is_refused(tmp_path: Path, c
         with pytest.raises(ConfigError, match="takes nothing of mallory"):
             stage.job.target_of("mallory", ref)
         target = stage.job.target_of("a", ref)
+        stage.job.from_site("a", result)  # its blob is still on the way
         target.write_bytes(b"abc")
         stage.job.from_site("a", result)
-        heard = await stage.heard()  # the first two did not get through
+        heard = await stage.heard()  # none of the others got through
         assert heard["blobs"] == [{"name": ref.name, "path": str(target), "size": 3, "digest": "sha256:00"}]
         assert "a sends a frame without its blob" in caplog.text
         assert "mallory, which takes no part" in caplog.text
+
+    play(Stage(tmp_path), story)
+
+
+def test_blobs_that_never_came_leave_room_for_others(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("a")
+        there = stage.job.target_of("a", BlobRef("there", 1, "sha256:00"))
+        there.write_bytes(b"a")
+        for number in range(200):  # each is refused afterwards, for want of room, say
+            stage.job.target_of("a", BlobRef(f"r-{number}", 3, "sha256:00"))
+        for number in range(62):
+            stage.job.target_of("a", BlobRef(f"kept-{number}", 3, "sha256:00")).write_bytes(b"abc")
+        stage.job.target_of("a", BlobRef("last", 3, "sha256:00")).write_bytes(b"abc")
+        with pytest.raises(ConfigError, match="64 blobs waiting"):
+            stage.job.target_of("a", BlobRef("more", 3, "sha256:00"))
+
+    play(Stage(tmp_path), story)
+
+
+def test_a_task_that_cannot_be_sent_counts_as_lost(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("a")
+        assert stage.process is not None
+        stage.network.refuses = "a frame of kind relay has 5000000 bytes"
+        stage.process.send({"k": "task", "to": ["a"], "each": {"a": {"number": 4, "task_id": "t"}}}, [b"envelope"])
+        assert await stage.heard() == {
+            "k": "lost", "site": "a", "number": 4, "task_id": "t", "cause": f"cannot encode the message: {stage.network.refuses}",
+        }  # fmt: skip
 
     play(Stage(tmp_path), story)
 
