@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from hansa.apis.dxo import DXO, DataKind, MetaKey
-from hansa.apis.shareable import Shareable
+from hansa.apis.fl_constant import ReservedKey
+from hansa.apis.shareable import ReservedHeaderKey, Shareable
 from hansa.provision.kit import Kit
+from hansa.runtime.file_blobs import Unpacking
 from hansa.runtime.relay import RELAY
-from hansa.wire.codec import Encoder
+from hansa.wire.codec import Encoder, decode
 from hansa.wire.frames import Frame
 from hansa.wire.net_client import SiteClient
 from hansa.wire.net_options import Tls
@@ -26,16 +28,23 @@ from hansa.wire.net_options import Tls
 _ANSWERS = {"start": "started", "end": "ended"}
 
 
-def _packed(value: Shareable) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+def _packed(value: object) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     message = Encoder().encode(value)
-    return {"tables": list(message.tables), "blobs": []}, (message.envelope, *message.tables.values())
+    tables = list(message.tables)
+    return {"tables": tables, "with": tables, "blobs": []}, (message.envelope, *message.tables.values())
 
 
-NOTHING = _packed(Shareable())
-RESULT = _packed(
-    DXO(DataKind.WEIGHTS, {"w": np.ones(10, np.float32)}, {MetaKey.NUM_STEPS_CURRENT_ROUND: 1}).to_shareable()
-)
-"""Made once: what is measured is the server."""
+NOTHING = _packed({})
+WEIGHTS = {"w": np.ones(10, np.float32)}
+
+
+def _result(task: Shareable, head: dict[str, Any], site: str) -> Shareable:
+    result = DXO(DataKind.WEIGHTS, WEIGHTS, {MetaKey.NUM_STEPS_CURRENT_ROUND: 1}).to_shareable()
+    result.set_header(ReservedHeaderKey.TASK_NAME, head["name"])
+    result.set_header(ReservedHeaderKey.TASK_ID, head["task_id"])
+    result.set_cookie_jar(task.get_cookie_jar())
+    result.set_peer_props({ReservedKey.IDENTITY_NAME: site})
+    return result
 
 
 class LightSite:
@@ -48,6 +57,8 @@ class LightSite:
 
     def __init__(self, kit: Kit, on_connected: asyncio.Semaphore) -> None:
         self._on_connected = on_connected
+        self._name = kit.identity.name
+        self._unpacking = Unpacking()
         self.client = SiteClient(
             Tls(kit.ca, kit.certificate, kit.key),
             f"{kit.server_host}:{kit.server_port}",
@@ -73,10 +84,11 @@ class LightSite:
     def _answer(self, frame: Frame) -> None:
         kind = frame.head["k"]
         if kind == "task":
-            head = {"k": "result", "number": frame.head["number"], "task_id": frame.head["task_id"]}
-            self._say(frame, head, RESULT)
+            head = {"k": "result", "number": frame.head["number"], "task_id": frame.head["task_id"], "ended": None}
+            task = decode(self._unpacking.message(frame.head, frame.parts))
+            self._say(frame, head, _packed(_result(task, frame.head, self._name)))
         elif kind in _ANSWERS:
-            self.client.send(Frame(RELAY, frame.job, {"k": _ANSWERS[kind]}))
+            self.client.send(Frame(RELAY, frame.job, {"k": _ANSWERS[kind], "sent": [0, 0, 0]}))
 
     def _say(self, frame: Frame, head: dict[str, Any], packed: tuple[dict[str, Any], tuple[bytes, ...]]) -> None:
         message, parts = packed

@@ -31,6 +31,7 @@ def start(
     from hansa.runtime.fork_server import ForkServer  # first of all, while this process is small and has one thread
 
     forks = ForkServer.start()
+    from hansa.errors import HansaError
     from hansa.provision.identity import Role
     from hansa.provision.kit import Kit
     from hansa.runtime.service import Ready, log_to_stderr, only_one, run_service
@@ -40,9 +41,10 @@ def start(
     try:
         loaded = Kit.load(kit, Role.SERVER)
         with only_one(loaded.folder, "server"):
-            run_service(lambda: _serve(loaded, forks, ready), ready)
-    finally:
-        ready.tell("error: the server could not be started")
+            run_service(lambda: _serve(loaded, forks, ready))
+    except HansaError as error:
+        ready.tell(f"error: {error}")
+        raise
 
 
 async def _serve(kit: Kit, forks: ForkServer, ready: Ready) -> None:

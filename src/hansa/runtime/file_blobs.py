@@ -106,7 +106,9 @@ class Packing:
         folder: Where blobs go that are too large for a frame and lie in no file yet.
     """
 
-    MOST_KNOWN = 1024
+    MOST_KNOWN = 64
+    MOST_KNOWN_BYTES = 1 << 20
+    """How many tables a receiver keeps, and up to which size; larger ones are sent each time."""
 
     def __init__(self, folder: BlobFolder) -> None:
         self._folder = folder
@@ -120,8 +122,9 @@ class Packing:
         """
         missing = [digest for digest in message.tables if not all(digest in tables for tables in known)]
         for tables in known:
-            if len(tables) + len(missing) <= self.MOST_KNOWN:
-                tables.update(missing)
+            small = [digest for digest in missing if len(message.tables[digest]) <= self.MOST_KNOWN_BYTES]
+            if len(tables) + len(small) <= self.MOST_KNOWN:
+                tables.update(small)
         parts = [message.envelope, *(message.tables[digest] for digest in missing)]
         files: list[Head] = []
         blobs: list[Any] = []  # Any: JSON
@@ -163,8 +166,9 @@ class Unpacking:
         try:
             said = head["m"]
             fresh = dict(zip(said["with"], parts[1:], strict=False))
-            if len(self._tables) + len(fresh) <= Packing.MOST_KNOWN:
-                self._tables.update(fresh)
+            small = {digest: table for digest, table in fresh.items() if len(table) <= Packing.MOST_KNOWN_BYTES}
+            if len(self._tables) + len(small) <= Packing.MOST_KNOWN:
+                self._tables.update(small)
             tables = {digest: fresh.get(digest) or self._tables[digest] for digest in said["tables"]}
             blobs = [
                 ReceivedBlob(files[which]) if isinstance(which, int) else Blob(parts[which[1]])

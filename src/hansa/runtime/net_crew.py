@@ -290,10 +290,21 @@ class NetCrew:
             case "failed":
                 failure = Failure(RunError(head["cause"]), head["cause"], head["detail"])
                 self._told.on_failure(Mishap(site, head["where"]), failure)
-            case "ready" if isinstance(message, Message):
-                member.known = set()
-                member.props = decode(message, arrays="own")
+            case "ready" if head["error"] is None:
+                head = {**head, "error": self._introduced(member, message)}
         self.on_word(head, member)
+        return None
+
+    def _introduced(self, member: Member, message: Message | DecodeError | None) -> str | None:
+        """Take what a site says of itself; returns why it cannot."""
+        member.known = set()
+        try:
+            props = decode(message, arrays="own") if isinstance(message, Message) else None
+        except DecodeError as error:
+            return f"what it says of itself cannot be read: {error}"
+        if not isinstance(props, dict):
+            return "it says nothing of itself"
+        member.props = props
         return None
 
     def _owed(self, member: Member, head: Head) -> Assignment | None:

@@ -18,6 +18,7 @@ from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
 from hansa.runtime.relay import RELAY, Head, from_network, to_network
 from hansa.runtime.run_paths import RunPaths, file_name
+from hansa.runtime.site_words import problem_of
 from hansa.wire.frames import BlobRef, Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
 
@@ -58,6 +59,7 @@ class _Part:
     is_told_to_end: bool = False  # its process is not missed any more
     waiting: set[str] = field(default_factory=set)  # blobs that came, not yet passed on
     offered: dict[str, Path] = field(default_factory=dict)  # blobs that it may fetch
+    was_refused: bool = False  # some frame of it
 
 
 @dataclass(frozen=True)
@@ -237,8 +239,12 @@ class RunningJob:
         folder = self.paths.incoming / site
         try:
             head = from_network(frame, folder)
+            if (problem := problem_of(head)) is not None:
+                raise DecodeError(problem)
         except DecodeError as error:
-            _logger.warning("job %s: a frame of %s is refused: %s", self.id, site, error)
+            if not part.was_refused:  # once: it might go on for ever
+                part.was_refused = True
+                _logger.warning("job %s: a frame of %s is refused: %s", self.id, site, error)
             return
         for ref in frame.blobs:
             if ref.name not in part.waiting or not (folder / ref.name).is_file():  # it appears when it is whole

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from hansa.errors import ConfigError, HansaError
+from hansa.errors import ConfigError
 
 GRACE_S = 5.0
 """How long jobs may take to end when the program is told to stop."""
@@ -111,14 +111,10 @@ async def until_told(run: Awaitable[object], stop: Callable[[float], Awaitable[N
         await serving
 
 
-def run_service(main: Callable[[], Awaitable[None]], ready: Ready) -> None:
-    """Run a program's coroutine; what it refuses with goes to whoever waits for the ready line, too."""
+def run_service(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a program's coroutine."""
     _keep_little()
-    try:
-        asyncio.run(_awaited(main))
-    except HansaError as error:
-        ready.tell(f"error: {error}")
-        raise
+    asyncio.run(_awaited(main))
 
 
 def _keep_little() -> None:

@@ -23,6 +23,9 @@ SERVER = """{"format_version": 2, "workflows": [
 CLIENT = """{"format_version": 2, "executors": [{"tasks": ["train"], "executor": {"path": "trainer.Trainer"}}]}"""
 
 
+RESULT = {"k": "result", "number": 1, "task_id": "0/train/1/a/1", "ended": None}
+
+
 class Launcher:
     """Keeps what it should launch."""
 
@@ -176,8 +179,8 @@ def test_frames_go_where_they_should_and_say_who_sent_them(tmp_path: Path) -> No
         assert to_a.parts == to_b.parts == (b"envelope",)
         assert stage.job.source_of("b", out.name) == out
 
-        stage.job.from_site("a", Frame("relay", stage.job.id, {"k": "result", "number": 1, "site": "b"}, (b"r",)))
-        assert await stage.heard() == {"k": "result", "number": 1, "site": "a"}  # whatever it says of itself
+        stage.job.from_site("a", Frame("relay", stage.job.id, {**RESULT, "site": "b"}, (b"r",)))
+        assert await stage.heard() == {**RESULT, "site": "a"}  # whatever it says of itself
 
     play(Stage(tmp_path), story)
 
@@ -195,13 +198,25 @@ def test_what_a_fast_site_says_waits_until_the_process_has_called_back(tmp_path:
     play(Stage(tmp_path), story)
 
 
+def test_a_site_says_nothing_in_the_servers_place(tmp_path: Path, caplog: Any) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("a")
+        for head in ({"k": "abort", "reason": "I want"}, {"k": "ended"}, {"k": "site_down", "site": "b"}):
+            stage.job.from_site("a", Frame("relay", stage.job.id, head))
+        stage.job.from_site("a", Frame("relay", stage.job.id, {"k": "started"}))
+        assert await stage.heard() == {"k": "started", "site": "a"}
+        assert caplog.text.count("a frame of a is refused") == 1
+
+    play(Stage(tmp_path), story)
+
+
 def test_a_result_without_its_blob_or_of_a_stranger_is_refused(tmp_path: Path, caplog: Any) -> None:
     async def story(stage: Stage) -> None:
         await stage.begin("a")
         ref = BlobRef("r-0.safetensors", 3, "sha256:00")
-        result = Frame("relay", stage.job.id, {"k": "result"}, (), (ref,))
+        result = Frame("relay", stage.job.id, RESULT, (), (ref,))
         stage.job.from_site("a", result)
-        stage.job.from_site("mallory", Frame("relay", stage.job.id, {"k": "result", "number": 66}))
+        stage.job.from_site("mallory", Frame("relay", stage.job.id, {**RESULT, "number": 66}))
         with pytest.raises(ConfigError, match="takes nothing of mallory"):
             stage.job.target_of("mallory", ref)
         target = stage.job.target_of("a", ref)
@@ -238,9 +253,8 @@ def test_a_task_that_cannot_be_sent_counts_as_lost(tmp_path: Path) -> None:
         assert stage.process is not None
         stage.network.refuses = "a frame of kind relay has 5000000 bytes"
         stage.process.send({"k": "task", "to": ["a"], "each": {"a": {"number": 4, "task_id": "t"}}}, [b"envelope"])
-        assert await stage.heard() == {
-            "k": "lost", "site": "a", "number": 4, "task_id": "t", "cause": f"cannot encode the message: {stage.network.refuses}",
-        }  # fmt: skip
+        cause = f"cannot encode the message: {stage.network.refuses}"
+        assert await stage.heard() == {"k": "lost", "site": "a", "number": 4, "task_id": "t", "cause": cause}
 
     play(Stage(tmp_path), story)
 
