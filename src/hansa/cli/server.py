@@ -61,5 +61,6 @@ async def _serve(kit: Kit, forks: ForkServer, ready: Ready) -> None:
     logging.getLogger("hansa.server").info("listening on port %d", port)
     write_state(kit.folder / "server.json", port=port, started=time.time())
     ready.tell()
+    forks.warm_up()
     await until_told(asyncio.Event().wait(), server.stop)
     (kit.folder / "server.json").unlink(missing_ok=True)

@@ -54,6 +54,7 @@ async def _serve(kit: Kit, forks: ForkServer, ready: Ready) -> None:
     def connected() -> None:
         write_state(kit.folder / "agent.json", state="connected")
         ready.tell()
+        forks.warm_up()
 
     agent = SiteAgent(kit, forks, on_connected=connected)
     await until_told(agent.run(), agent.stop)

@@ -89,9 +89,9 @@ class _Loop:
         self._reader = FrameReader()
         self._keepers: dict[int, _Keeper] = {}
         self._is_over = False
+        self._is_warm = False
 
     def run(self) -> None:
-        _preload()
         wake, woken = os.pipe()
         os.set_blocking(woken, False)
         signal.set_wakeup_fd(woken)
@@ -117,8 +117,13 @@ class _Loop:
         if not data:
             self._is_over = True
         for head, _ in self._reader.feed(data):
+            if head["k"] in ("warm", "launch") and not self._is_warm:
+                self._is_warm = True
+                _preload()
             if head["k"] == "launch":
                 self._launch(head["spec"])
+            elif head["k"] == "warm":
+                pass
             elif head["k"] == "leave":
                 self._is_over = True
             else:

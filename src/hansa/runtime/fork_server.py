@@ -158,6 +158,10 @@ class ForkServer:
         self._sock.setblocking(False)
         await loop.create_unix_connection(lambda: pipe, sock=self._sock)
 
+    def warm_up(self) -> None:
+        """Have it load what job processes need, which the first launch would have to wait for."""
+        self._tell({"k": "warm"})
+
     async def launch(self, spec: ProcessSpec) -> int:
         """See `JobLauncher.launch`; a fork server that was killed is started again."""
         if self._pipe is None or self._gone is None or self._is_closing:
