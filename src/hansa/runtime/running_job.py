@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
 from hansa.runtime.relay import RELAY, Head, from_network, to_network
 from hansa.runtime.run_paths import RunPaths, file_name
+from hansa.runtime.site_blobs import SiteBlobs
 from hansa.runtime.site_words import problem_of
 from hansa.wire.frames import BlobRef, Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
@@ -27,8 +28,6 @@ END_GRACE_S = 5.0
 """How long processes of a job may take to leave once it is over."""
 MOST_DEATHS = 3
 """A site whose process dies so often under a job sits it out."""
-_MOST_WAITING = 64
-"""Blobs of one site that its job has not taken yet; more are refused."""
 
 _logger = logging.getLogger("hansa.server")
 
@@ -54,11 +53,10 @@ class _Part:
     """A site's part of the job."""
 
     gpus: Sequence[int] | None
+    blobs: SiteBlobs
     deaths: int = 0  # of its process
     is_there: bool = False  # its process runs, as far as we know
     is_told_to_end: bool = False  # its process is not missed any more
-    waiting: set[str] = field(default_factory=set)  # blobs that came, not yet passed on
-    offered: dict[str, Path] = field(default_factory=dict)  # blobs that it may fetch
     was_refused: bool = False  # some frame of it
 
 
@@ -139,7 +137,7 @@ class RunningJob:
         Raises:
             HansaError: The job is not as it should be, or the system refuses a process.
         """
-        self._parts = {name: _Part(gpus.get(name)) for name in sites}
+        self._parts = {name: self._new_part(name, gpus.get(name)) for name in sites}
         chosen = self.sites  # others may join meanwhile
         self.paths.make()
         await asyncio.to_thread(self._deployment.prepare, chosen)
@@ -171,17 +169,20 @@ class RunningJob:
             return  # the site may have missed that
         part = self._parts.get(site)
         if part is None:
-            part = self._parts[site] = _Part(gpus)
+            part = self._parts[site] = self._new_part(site, gpus)
         elif part.deaths >= MOST_DEATHS:
             return
         self._deployment.prepare([site])
         self._to_process({"k": "site_back", "site": site})
         self._launch_at(site)
 
+    def _new_part(self, site: str, gpus: Sequence[int] | None) -> _Part:
+        return _Part(gpus, SiteBlobs(site, self.paths.incoming / site))
+
     def _launch_at(self, site: str) -> None:
         part = self._parts[site]
         app, head = self._deployment.for_site(site)
-        part.offered[app.name] = self._deployment.archive_of(site)
+        part.blobs.offer([app], [self._deployment.archive_of(site)])
         head = {**head, "gpus": None if part.gpus is None else list(part.gpus)}
         if not self._network.send(site, Frame("launch", self.id, head, (), (app,))):
             self.site_down(site, "it is not connected")
@@ -241,17 +242,12 @@ class RunningJob:
             head = from_network(frame, folder)
             if (problem := problem_of(head)) is not None:
                 raise DecodeError(problem)
+            part.blobs.take(frame.blobs)
         except DecodeError as error:
             if not part.was_refused:  # once: it might go on for ever
                 part.was_refused = True
                 _logger.warning("job %s: a frame of %s is refused: %s", self.id, site, error)
             return
-        for ref in frame.blobs:
-            if ref.name not in part.waiting or not (folder / ref.name).is_file():  # it appears when it is whole
-                _logger.warning("job %s: %s sends a frame without its blob %s", self.id, site, ref.name)
-                return
-        for ref in frame.blobs:
-            part.waiting.discard(ref.name)
         head["site"] = site
         self._to_process(head, frame.parts)
 
@@ -287,8 +283,7 @@ class RunningJob:
                 continue
             part.is_told_to_end |= head.get("k") == "end"
             if files:
-                part.offered = {name: path for name, path in part.offered.items() if path.exists()}
-                part.offered |= {ref.name: path for ref, path in zip(frame.blobs, files, strict=True)}
+                part.blobs.offer(frame.blobs, files)
             own = each.get(site)
             said = frame if own is None else Frame(RELAY, self.id, {**frame.head, **own}, frame.parts, frame.blobs)
             try:
@@ -370,18 +365,7 @@ class RunningJob:
         part = self._parts.get(site)
         if part is None or self._verdict is not None:
             raise ConfigError(f"job {self.id} takes nothing of {site}")
-        name = file_name(ref.name)
-        folder = self.paths.incoming / site
-        if name not in part.waiting and len(part.waiting) >= _MOST_WAITING:
-            there = [file.name for file in folder.iterdir()]
-            part.waiting = {
-                other for other in part.waiting if any(other in file for file in there)
-            }  # others were refused
-        if name not in part.waiting and len(part.waiting) >= _MOST_WAITING:
-            raise ConfigError(f"{site} has {_MOST_WAITING} blobs waiting in job {self.id}; no more are taken")
-        folder.mkdir(parents=True, exist_ok=True)
-        part.waiting.add(name)
-        return folder / name
+        return part.blobs.target_of(file_name(ref.name))
 
     def source_of(self, site: str, name: str) -> Path:
         """Where a blob lies that a site may fetch.
@@ -390,7 +374,6 @@ class RunningJob:
             ConfigError: It may not, or the task is over.
         """
         part = self._parts.get(site)
-        path = None if part is None else part.offered.get(name)
-        if path is None or not path.exists():
-            raise ConfigError(f"job {self.id} has no blob {name[:80]!r} for {site} (any more)")
-        return path
+        if part is None:
+            raise ConfigError(f"job {self.id} has nothing for {site}")
+        return part.blobs.source_of(name)

@@ -29,7 +29,7 @@ def test_what_is_let_go_takes_no_memory_and_keeps_its_content(tmp_path: Path) ->
     memory = FileMemory(tmp_path)
     array = memory.allocate(SIZE).view(np.float32)
     array[:] = np.arange(len(array))
-    assert resident_bytes(array) >= SIZE
+    assert resident_bytes(array) >= SIZE * 0.9
     memory.let_go()
     assert resident_bytes(array) < SIZE // 4
     array += 1
