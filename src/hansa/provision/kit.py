@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.provision.identity import Identity, KitError, Role, identity_of
+from hansa.provision.local_settings import with_local
 
 STARTUP = "startup"
 SIGNATURE = "signature.json"
@@ -48,7 +49,7 @@ class Kit:
         certificate: PEM.
         key: PEM.
         ca: The project's authority, PEM.
-        settings: The settings file.
+        settings: The settings file; of a site with what `local/site.json` says in its place.
     """
 
     folder: Path
@@ -89,6 +90,8 @@ class Kit:
             host, port = str(server["host"]), int(server["port"])
         except (KeyError, TypeError, ValueError):
             raise KitError("names no host and port of the server", file=str(startup / SETTINGS_FILES[found])) from None
+        if found is Role.CLIENT:
+            settings = with_local(settings, root)
         return cls(root, identity, host, port, certificate, key, ca, settings)
 
 

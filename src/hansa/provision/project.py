@@ -9,7 +9,7 @@ from typing import Any
 
 from hansa.errors import ConfigError
 from hansa.provision.identity import Role
-from hansa.provision.project_values import Reader
+from hansa.provision.project_values import SITE_SETTINGS, Reader, site_settings
 from hansa.provision.yaml_file import read_yaml
 
 API_VERSION = 2
@@ -30,7 +30,7 @@ _KEYS = {
     Role.SERVER: _BOTH
     | {"fed_learn_port", "admin_port", "enable_byoc", "default_host", "host_names", "listen", "lost_after_s"}
     | {"second_session"},
-    Role.CLIENT: _BOTH | {"enable_byoc", "tags", "max_jobs", "gpus", "memory_mb", "cpus"},
+    Role.CLIENT: _BOTH | SITE_SETTINGS,
     Role.ADMIN: _BOTH,
 }
 
@@ -135,7 +135,7 @@ def _participant(content: object, key: str, *, file: str, ignored: list[str]) ->
     if role is Role.SERVER:
         return _server(reader, org, days=days, ignored=ignored)
     if role is Role.CLIENT:
-        return Participant(reader.site("name"), role, org, days, settings=_site_settings(reader))
+        return Participant(reader.site("name"), role, org, days, settings=site_settings(reader))
     return Participant(reader.email("name"), role, org, days)
 
 
@@ -156,20 +156,6 @@ def _server(reader: Reader, org: str, *, days: float | None, ignored: list[str])
     if "second_session" in reader.content:
         settings["policy"] = {"second_session": reader.one_of("second_session", ("refuse", "supersede"))}
     return Participant(name, Role.SERVER, org, days, tuple(hosts), port, settings)
-
-
-def _site_settings(reader: Reader) -> dict[str, Any]:  # Any: JSON
-    settings: dict[str, Any] = {"allow_custom_code": reader.flag("enable_byoc")}
-    if "tags" in reader.content:
-        settings["tags"] = reader.tags("tags")
-    if "max_jobs" in reader.content:
-        settings["max_jobs"] = reader.count("max_jobs", least=1)
-    if "gpus" in reader.content:
-        settings["gpus"] = reader.gpus("gpus")
-    for key in ("memory_mb", "cpus"):
-        if key in reader.content:
-            settings[key] = reader.number(key, least=0.1, most=1e9)
-    return settings
 
 
 def _check_together(participants: list[Participant], file: Path) -> None:

@@ -16,6 +16,8 @@ _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _EMAIL = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.'+-]{{0,63}}@{_LABEL}(?:\.{_LABEL})*")
+SITE_SETTINGS = frozenset({"enable_byoc", "tags", "max_jobs", "gpus", "memory_mb", "cpus"})
+"""The keys of what a site offers to jobs."""
 _RESERVED = ("server", "admin", "all")
 
 
@@ -187,3 +189,18 @@ class Reader:
         if value not in allowed:
             raise self.wrong(key, f"must be {' or '.join(allowed)}, not {value[:80]!r}")
         return value
+
+
+def site_settings(reader: Reader) -> dict[str, Any]:  # Any: JSON
+    """What a site offers to jobs, as its kit says it."""
+    settings: dict[str, Any] = {"allow_custom_code": reader.flag("enable_byoc")}
+    if "tags" in reader.content:
+        settings["tags"] = reader.tags("tags")
+    if "max_jobs" in reader.content:
+        settings["max_jobs"] = reader.count("max_jobs", least=1)
+    if "gpus" in reader.content:
+        settings["gpus"] = reader.gpus("gpus")
+    for key in ("memory_mb", "cpus"):
+        if key in reader.content:
+            settings[key] = reader.number(key, least=0.1, most=1e9)
+    return settings
