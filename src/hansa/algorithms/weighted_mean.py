@@ -7,7 +7,7 @@ arXiv:1602.05629, algorithm 1). Each variable is averaged over the sites that ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from hansa.errors import RuleError
 
 PIECE = 1 << 16
 """Elements per piece of a multiply-add: its scratch (at most 1 MB) and both operands stay in a core's cache."""
+STRIDE = 32 << 20
+"""Bytes of work between two rests, where somebody wants any; see `WeightedMean.use_memory`."""
 
 
 class Term:
@@ -68,11 +70,14 @@ class WeightedMean:
         self._memory = Memory(allocate)
         self._reader = Reader(self._memory)
         self._scratch: dict[DType, Array] = {}
+        self._rest: Callable[[], None] | None = None
+        self._since_rest = 0
 
-    def use_memory(self, allocate: Allocate) -> None:
-        """From now on sums get their memory here."""
+    def use_memory(self, allocate: Allocate, *, rest: Callable[[], None] | None = None) -> None:
+        """From now on sums get their memory here; `rest` is called after each `STRIDE` bytes of work."""
         self._memory.clear()
         self._memory.allocate = allocate
+        self._rest = rest
 
     def read(
         self, values: Mapping[str, object], reference: Reference, *, weight: float, names: Names = "any"
@@ -118,9 +123,10 @@ class WeightedMean:
             for position, value in enumerate(term.values):
                 out = term.view(position).reshape(value.shape)
                 np.multiply(value, term.factor, out=out, dtype=out.dtype)
+                self._rest_after(out)
             term.values = None
         elif term.regions is not None and term.factor != 1.0:
-            for region in term.regions:
+            for region in self._strides(term.regions):
                 np.multiply(region, term.factor, out=region)
         term.factor = 1.0
 
@@ -140,7 +146,8 @@ class WeightedMean:
             return left
         self.own(right)
         if left.regions is not None and right.regions is not None:
-            for total, region in zip(left.regions, right.regions, strict=True):
+            strides = zip(self._strides(left.regions), self._strides(right.regions), strict=True)
+            for total, region in strides:
                 np.add(total, region, out=total)
             self._release(right)
         return left
@@ -191,12 +198,29 @@ class WeightedMean:
         divisors = term.divisors
         assert term.regions is not None
         if len(divisors) and (divisors == divisors[0]).all():
-            for region in term.regions:
+            for region in self._strides(term.regions):
                 np.divide(region, float(divisors[0]), out=region)
             return
         for position, divisor in enumerate(divisors):
             part = term.view(position)
             np.divide(part, float(divisor), out=part)
+
+    def _strides(self, regions: Iterable[Array]) -> Iterator[Array]:
+        """The regions, in pieces between which there is a rest; whole ones where nobody wants any."""
+        for region in regions:
+            if self._rest is None:
+                yield region
+                continue
+            step = max(1, STRIDE // region.itemsize)
+            for start in range(0, len(region), step):
+                yield region[start : start + step]
+                self._rest()
+
+    def _rest_after(self, done: Array) -> None:
+        self._since_rest += done.nbytes
+        if self._rest is not None and self._since_rest >= STRIDE:
+            self._since_rest = 0
+            self._rest()
 
     def _release(self, term: Term) -> None:
         if term.regions is not None and not term.is_borrowed:
@@ -214,6 +238,7 @@ class WeightedMean:
                 np.multiply(part, factor, out=product, dtype=piece.dtype)
                 np.add(piece, product, out=piece)
                 start += len(part)
+            self._rest_after(total)
 
     def _scratch_of(self, dtype: DType) -> Array:
         scratch = self._scratch.get(dtype)

@@ -150,8 +150,13 @@ class FoldsAtSource(Protocol):
         """On the server: a target is lost and will not contribute to this round; others need not wait for it."""
         ...
 
-    def use_memory(self, allocate: Allocate) -> None:
-        """From now on sums lie in memory from here, and so do the means that are views of them."""
+    def use_memory(self, allocate: Allocate, *, rest: Callable[[], None] | None = None) -> None:
+        """From now on sums lie in memory from here, and so do the means that are views of them.
+
+        Args:
+            allocate: Where memory comes from.
+            rest: Called now and then in long work, when what was worked on is not needed for a while.
+        """
         ...
 
 

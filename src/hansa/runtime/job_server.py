@@ -200,7 +200,7 @@ class ServerJob:
         built = builder.server(config, file)
         for part in built.components.values():
             if isinstance(part, FoldsAtSource):
-                part.use_memory(self._sums.allocate)
+                part.use_memory(self._sums.allocate, rest=self._sums.let_go)
         server, end = make_server(
             ServerSettings(
                 args.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hansa.algorithms.checks import Names
@@ -159,10 +159,10 @@ class MeanAggregator(Aggregator):
         for aggregator in self.dxo_aggregators.values():
             aggregator.aggregation_helper.mark_absent(site)
 
-    def use_memory(self, allocate: Allocate) -> None:
+    def use_memory(self, allocate: Allocate, *, rest: Callable[[], None] | None = None) -> None:
         """From now on sums lie in memory from here."""
         for aggregator in self.dxo_aggregators.values():
-            aggregator.aggregation_helper.rule.use_memory(allocate)
+            aggregator.aggregation_helper.rule.use_memory(allocate, rest=rest)
 
     # -- what a result must be ----------------------------------------------------------------------------------------
 
