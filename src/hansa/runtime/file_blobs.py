@@ -30,10 +30,12 @@ class BlobFolder:
     Args:
         folder: An existing folder.
         stem: What the files are called, before their number.
+        on_written: Called after each file: what it was written from is not needed for a while.
     """
 
-    def __init__(self, folder: Path, stem: str) -> None:
+    def __init__(self, folder: Path, stem: str, *, on_written: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self._on_written = on_written
         self.num_digests = 0
         """How often a digest was computed: once per file."""
         self._stem = stem
@@ -62,6 +64,7 @@ class BlobFolder:
         digest = hashlib.sha256(header)
         write_pieces(path, header, _digested(pieces, digest.update))
         self.num_digests += 1
+        self._on_written()
         return Blob.map_file(path, digest=f"sha256:{digest.hexdigest()}")
 
 

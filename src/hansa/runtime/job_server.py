@@ -102,13 +102,14 @@ class ServerJob:
         self.record = RunRecord(folder, {**told, "versions": versions()}, clock=self._loop.now)
         cleanup.callback(self.record.writer.close)
         self.record.on_line = self._wrote
-        self._blobs = BlobFolder(blob_folder(args.workspace, args.run_number), "task")
+        blobs = blob_folder(args.workspace, args.run_number)
+        self._sums = FileMemory(blobs)
+        self._blobs = BlobFolder(blobs, "task", on_written=self._sums.let_go)
         members = Members(
             [_client(name, args.tags.get(name, ())) for name in args.sites],
             min_sites=args.min_sites,
             mandatory=args.mandatory,
         )
-        self._sums = FileMemory(self._blobs.folder)
         self._crew = NetCrew(
             pipe,
             members,
