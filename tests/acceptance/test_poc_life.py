@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -172,7 +171,7 @@ def test_the_death_of_the_servers_job_process_fails_the_job_and_leaves_nothing(f
         os.kill(int(started.line()), signal.SIGKILL)
         over = fed.until(run, lambda record: record.state.is_over, 5.0)
         assert over.state is JobState.FAILED
-        assert over.reason == "its process on the server was killed by SIGKILL"
+        assert over.reason.startswith("its process on the server was killed by SIGKILL")
         with pytest.raises(RunError, match="its process on the server was killed by SIGKILL"):
             run.wait(PATIENCE_S)
         wait_until_gone(pids, 10.0)  # they hear nothing, so they have five seconds
@@ -257,7 +256,7 @@ def test_a_killed_server_leaves_no_job_behind_and_says_so_when_it_is_back(fed: F
         pids = [int(each.line()) for each in began]
         job = int(started.line())
         fed.end("server", signal.SIGKILL)  # with its job process
-        assert not Path(f"/proc/{job}").exists()
+        wait_until_gone([job], 5.0)
         fed.start("server")
         wait_until_gone(pids, PATIENCE_S)
         fed.until_site(lambda sites: all(sites.get(name) for name in SITES))

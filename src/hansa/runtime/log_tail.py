@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from hansa.errors import ConfigError
@@ -27,3 +28,11 @@ def last_lines(file: Path, num_lines: int) -> str:
         raise ConfigError("there is no log of this job here") from None
     kept = deque(text.splitlines(keepends=True), maxlen=min(max(num_lines, 1), _MOST_LINES))
     return "".join(kept)
+
+
+def last_word(file: Path) -> str:
+    """What a process said last, to be added to the cause of its end; empty if it said nothing."""
+    with suppress(ConfigError):
+        if said := last_lines(file, 5).strip().rpartition("\n")[2]:
+            return f"; the last line of its log: {said[:300]}"
+    return ""

@@ -16,6 +16,7 @@ from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
+from hansa.runtime.log_tail import last_word
 from hansa.runtime.relay import RELAY, Head, from_network, to_network
 from hansa.runtime.run_paths import RunPaths, file_name
 from hansa.runtime.site_blobs import SiteBlobs
@@ -304,7 +305,9 @@ class RunningJob:
         self._pipe = None
         if self._verdict is None:
             aborted = self._abort_reason is not None
-            cause = self._abort_reason if aborted else f"its process on the server {report.how}"
+            cause = (
+                self._abort_reason if aborted else f"its process on the server {report.how}{last_word(self.paths.log)}"
+            )
             self._finish(JobState.ABORTED if aborted else JobState.FAILED, cause)
         if self._kill_at is not None:
             self._kill_at.cancel()

@@ -305,8 +305,10 @@ def test_the_end_is_said_once_and_ends_everything(tmp_path: Path) -> None:
 def test_a_process_that_dies_without_a_word_fails_the_job(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         await stage.begin("a")
+        stage.job.paths.log.write_text("Traceback\nKeyError: 'x'\n\n")
         stage.job.exited(ExitReport(-9, 1.0, 0))
-        assert stage.network.states == [(JobState.FAILED, "its process on the server was killed by SIGKILL")]
+        cause = "its process on the server was killed by SIGKILL; the last line of its log: KeyError: 'x'"
+        assert stage.network.states == [(JobState.FAILED, cause)]
         assert stage.network.is_over
 
     play(Stage(tmp_path), story)
