@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import hansa
+from hansa.provision.provisioner import make_kits
 from namespaces import KNOWN_AS, MIDDLE, PORT, SERVER, Network
+from poc_parts import environment, trains
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +37,20 @@ try:
 except OSError as error:
     print(type(error).__name__)
 """
+SUBMIT = """
+import contextlib, json, sys
+import hansa
+from hansa.errors import HansaError
+with hansa.connect(sys.argv[1]) as session:
+    num_sites = 0
+    while num_sites < 2:
+        with contextlib.suppress(HansaError):  # the server is not up yet
+            num_sites = sum(site.connected for site in session.sites())
+    run = session.submit(sys.argv[2]).wait(60)
+    counted = [sorted(each.counted) for each in run.history.rounds]
+    print(json.dumps([run.status.value, run.model_digest, counted]))
+"""
+ROUNDS = 80
 
 
 @pytest.fixture
@@ -66,3 +84,54 @@ def test_sites_reach_the_server_through_the_proxy_alone_and_nobody_reaches_them(
     proxy.send_signal(signal.SIGTERM)
     out, _ = proxy.communicate(timeout=10)
     assert json.loads(out)["accepted"] == 2
+
+
+def prepared(folder: Path, server_host: str) -> tuple[Path, Path]:
+    """Kits of a server and two sites, and a job."""
+    kits, job = folder / "kits", folder / "job"
+    kits.mkdir()
+    allowed = {"poc": True, "allow_custom_code": True}
+    make_kits(
+        kits,
+        server_host=server_host,
+        server_port=PORT,
+        sites=["site-1", "site-2"],
+        settings={"server": allowed, "client": allowed},
+    )
+    trains(rounds=ROUNDS).save(job)
+    return kits, job
+
+
+def start(network: Network, place: str, *, kit: Path) -> None:
+    verb = "server" if kit.name == "server" else "site"
+    with kit.with_suffix(".txt").open("w") as log:
+        words = (sys.executable, "-m", "hansa.cli.main", verb, "start", str(kit))
+        network.start(place, *words, stderr=log, environment=environment())
+
+
+@pytest.mark.parametrize("how", ["--reset", ""], ids=["with a reset", "in order"])
+def test_a_job_is_finished_through_a_proxy_that_cuts_all_connections(
+    network: Network, tmp_path: Path, how: str
+) -> None:
+    kits, job = prepared(tmp_path, KNOWN_AS)
+    proxy = network.start_proxy("--latency", "0.02", "--cut-every", "1:2", "--seed", "3", *how.split())
+    for place in (SERVER, "site-1", "site-2"):
+        start(network, place, kit=kits / place)
+    out = network.run(SERVER, sys.executable, "-c", SUBMIT, str(kits / "admin"), str(job), timeout_s=90.0)
+    status, digest, counted = json.loads(out.splitlines()[-1])
+    proxy.send_signal(signal.SIGTERM)
+    seen = json.loads(proxy.communicate(timeout=10)[0])
+    assert status == "COMPLETED", [log.read_text() for log in kits.glob("*.txt")]
+    assert counted == [["site-1", "site-2"]] * ROUNDS
+    assert seen["cut"] >= 4, seen
+    assert digest == hansa.simulate(job, 2, workers=0, home=tmp_path / "home", progress=False).model_digest
+
+
+def test_a_server_with_an_ipv6_address(network: Network, tmp_path: Path) -> None:
+    kits, job = prepared(tmp_path, "::1")
+    for name in ("server", "site-1", "site-2"):
+        start(network, SERVER, kit=kits / name)
+    out = network.run(SERVER, sys.executable, "-c", SUBMIT, str(kits / "admin"), str(job), timeout_s=90.0)
+    status, *_ = json.loads(out.splitlines()[-1])
+    assert status == "COMPLETED", [log.read_text() for log in kits.glob("*.txt")]
+    assert "connected to [::1]:8002" in (kits / "site-1.txt").read_text()

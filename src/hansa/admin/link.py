@@ -46,4 +46,4 @@ def open_link(kit: Kit) -> AdminLink:
     from hansa.wire.admin_client import AdminClient
     from hansa.wire.net_options import Tls
 
-    return AdminClient(Tls(kit.ca, kit.certificate, kit.key), f"{kit.server_host}:{kit.server_port}")
+    return AdminClient(Tls(kit.ca, kit.certificate, kit.key), kit.server_address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -122,6 +123,7 @@ class Authority:
             KitError: It is not there, or damaged.
         """
         try:
+            mode = stat.S_IMODE((folder / "rootCA.key").stat().st_mode)
             certificate = x509.load_pem_x509_certificate((folder / "rootCA.pem").read_bytes())
             key = serialization.load_pem_private_key((folder / "rootCA.key").read_bytes(), password=None)
         except (OSError, ValueError, TypeError) as error:
@@ -129,6 +131,11 @@ class Authority:
             raise KitError(
                 f"the project's authority cannot be read ({why}); bring its backup back", file=str(folder)
             ) from None
+        if mode & 0o077:
+            raise KitError(
+                f"the project's most secret key may be read by others (mode {mode:04o}): chmod 600 it",
+                file=str(folder / "rootCA.key"),
+            )
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise KitError("rootCA.key is not the key of rootCA.pem; bring the backup of both back", file=str(folder))
         return cls(certificate, key)

@@ -61,6 +61,12 @@ class Kit:
     ca: bytes
     settings: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
 
+    @property
+    def server_address(self) -> str:
+        """`host:port`, an IPv6 address in brackets."""
+        host = f"[{self.server_host}]" if ":" in self.server_host else self.server_host
+        return f"{host}:{self.server_port}"
+
     @classmethod
     def load(cls, folder: Path | str, role: Role | None = None) -> Kit:
         """Read a kit and check it.

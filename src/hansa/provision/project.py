@@ -141,7 +141,7 @@ def _participant(content: object, key: str, *, file: str, ignored: list[str]) ->
 
 def _server(reader: Reader, org: str, *, days: float | None, ignored: list[str]) -> Participant:
     name = reader.host("name")
-    reached_as = reader.host("default_host") if "default_host" in reader.content else name
+    reached_as = reader.host_or_address("default_host") if "default_host" in reader.content else name
     hosts = dict.fromkeys([reached_as, name, *reader.hosts("host_names")])
     port = reader.port("fed_learn_port", PORT)
     if "admin_port" in reader.content:

@@ -110,6 +110,10 @@ class Reader:
             key, f"{str(value)[:80]!r} is no host name or IPv4 address by which sites could reach the server"
         )
 
+    def host_or_address(self, key: str) -> str:
+        """A host name or an address, of IPv6, too."""
+        return self._host_or_address(self.text(key), key)
+
     def hosts(self, key: str) -> list[str]:
         """Further host names and addresses; none if the key is not there."""
         return [self._host_or_address(value, f"{key}[{index}]") for index, value in enumerate(self._list(key))]

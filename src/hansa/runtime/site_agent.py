@@ -54,7 +54,7 @@ class SiteAgent:
         )
         self._client = SiteClient(
             Tls(kit.ca, kit.certificate, kit.key),
-            f"{kit.server_host}:{kit.server_port}",
+            kit.server_address,
             hello=self._hello,
             handlers=self,
         )
@@ -90,7 +90,7 @@ class SiteAgent:
 
     def connected(self, *, resumed: bool) -> None:
         """The server has welcomed this site."""
-        _logger.info("connected to %s:%d", self._kit.server_host, self._kit.server_port)
+        _logger.info("connected to %s", self._kit.server_address)
         self._on_connected()
 
     def disconnected(self, reason: str) -> None:

@@ -31,7 +31,7 @@ from hansa.wire.net_stream import End, NetStream, SessionOver, Silence
 
 _BLOB_THREADS = 4
 _FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 15.0
+_LONGEST_PAUSE_S = 5.0
 _SHORT_LIFE_S = 1.0
 _TRANSFER_TRIES = 1000
 _LAST_WORDS_S = 0.4

@@ -102,7 +102,7 @@ class NetworkServer:
             [(self._tls.key, self._tls.certificate)], self._tls.ca, require_client_auth=True
         )
         try:
-            bound = server.add_secure_port(f"{host}:{port}", credentials)
+            bound = server.add_secure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", credentials)
         except RuntimeError:
             bound = 0
         if not bound:

@@ -37,6 +37,13 @@ def refusal(folder: Path, role: Role | None = None) -> str:
     return line
 
 
+def test_an_ipv6_address_stands_in_brackets(tmp_path: Path) -> None:
+    settings = {"server": {"host": "::1", "port": 8002}}
+    assert (
+        Kit.load(write_kit(tmp_path / "s", SITE, authority=AUTHORITY, settings=settings)).server_address == "[::1]:8002"
+    )
+
+
 def test_a_kit_can_be_read(kit: Path) -> None:
     loaded = Kit.load(kit, Role.CLIENT)
     assert (loaded.identity, loaded.server_host, loaded.server_port) == (SITE, "localhost", 8002)

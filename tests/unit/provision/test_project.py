@@ -32,6 +32,11 @@ def test_the_sample_can_be_read(tmp_path: Path) -> None:
     assert project.ignored == ()
 
 
+def test_a_server_may_be_reached_at_an_ipv6_address(tmp_path: Path) -> None:
+    project = read(tmp_path, made("{name: fl.example.org, type: server, org: lead, default_host: '2001:DB8::1'}", SITE))
+    assert project.server.hosts == ("2001:db8::1", "fl.example.org")
+
+
 def test_what_the_file_says_becomes_settings(tmp_path: Path) -> None:
     server = (
         "{name: fl.example.org, type: server, org: lead, fed_learn_port: 9000, default_host: 10.0.0.1,"

@@ -100,6 +100,10 @@ def test_an_authority_that_is_damaged_is_not_made_anew(tmp_path: Path) -> None:
     with pytest.raises(KitError, match=r"rootCA.key is not the key of rootCA.pem"):
         provision(PROJECT, tmp_path)
     (state / "rootCA.key").write_bytes(whole)
+    (state / "rootCA.key").chmod(0o640)
+    with pytest.raises(KitError, match=r"rootCA.key.*may be read by others \(mode 0640\): chmod 600 it"):
+        provision(PROJECT, tmp_path)
+    (state / "rootCA.key").chmod(0o600)
     assert provision(PROJECT, tmp_path).folder.name == "prod_01"
 
 
