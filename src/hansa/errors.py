@@ -10,7 +10,9 @@
     │   └── DecodeError        bytes that are no message, or break a limit
     ├── RuleError              a contribution breaks the aggregation rule
     └── RunError               a run ended without its result (exit code 1)
-        └── RunAborted         somebody asked it to stop
+        ├── RunAborted         somebody asked it to stop
+        ├── StoreError         the journal cannot be written or read
+        └── LostLease          another server has taken over the journal
 
 FLARE's own exceptions (`WorkflowError`, `FLCommunicationError`) live in `hansa.apis.fl_exception`.
 The text of an error is one line that names what is wrong and where; the same facts are attributes.
@@ -129,3 +131,32 @@ class RunError(HansaError):
 
 class RunAborted(RunError):
     """Somebody asked the run to stop."""
+
+
+class StoreError(RunError):
+    """The journal cannot be written or read, and waiting did not help; of what was to be written, nothing counts.
+
+    Args:
+        cause: What went wrong, in one line.
+        job: The only job that it is about; `None` where it is about all.
+        disk_full: Whether there is no space; what is written later may be kept.
+    """
+
+    def __init__(self, cause: str, *, job: str | None = None, disk_full: bool = False) -> None:
+        self.job = job
+        self.disk_full = disk_full
+        super().__init__(f"job {job}: {cause}" if job else cause)
+
+
+class LostLease(RunError):
+    """Another server has taken over the journal; this one may not write any more, and must end.
+
+    Args:
+        epoch: The epoch of this server.
+        newer: The epoch of the other one.
+    """
+
+    def __init__(self, epoch: int, *, newer: int) -> None:
+        self.epoch = epoch
+        self.newer = newer
+        super().__init__(f"another server has taken over this journal (epoch {newer}, this one has {epoch})")

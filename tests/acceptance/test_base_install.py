@@ -34,7 +34,9 @@ OF_ONE_LIBRARY = {"hansa.components.torch": {"torch"}, "hansa.components.widgets
 def test_the_package_imports_only_what_it_declares() -> None:
     base = names(_PROJECT["dependencies"])
     extras = _PROJECT["optional-dependencies"]
-    optional = names([one for key in ("figures", "demo", "torch", "mlflow", "tensorboard") for one in extras[key]])
+    optional = names(
+        [one for key in ("figures", "demo", "torch", "mlflow", "tensorboard", "postgres") for one in extras[key]]
+    )
     optional |= {"PIL"}  # a part of tensorboard
     optional |= {"ml_dtypes"}  # bfloat16 arrays are understood where somebody else has installed it
     base |= {"pydantic_core"}  # a part of pydantic
@@ -59,7 +61,7 @@ def test_the_package_imports_only_what_it_declares() -> None:
 @pytest.mark.parametrize("name", ["hansa", "hansa.errors", "hansa.jobs", "hansa.runtime"])
 def test_importing_a_room_loads_nothing_heavy(name: str) -> None:
     heavy = ("numpy", "pydantic", "typer", "rich", "matplotlib", "sklearn", "torch", "mlflow", "threadpoolctl")
-    heavy += ("grpc", "google.protobuf", "cryptography", "yaml")
+    heavy += ("grpc", "google.protobuf", "cryptography", "yaml", "sqlalchemy", "sqlite3")
     program = f"import sys, {name}; print(*sorted(set({heavy}) & set(sys.modules)))"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {program}"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []

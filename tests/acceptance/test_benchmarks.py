@@ -86,3 +86,10 @@ def test_connected_sites_are_measured() -> None:
     assert [figure["goal"] for figure in found.values()] == [60_000_000, None, 1_000_000, 0.2, 3.0, 64]
     assert found["broadcast to 8 sites and back"]["bare_seconds"] > 0
     assert found["threads of the server"]["count"] > 0
+
+
+@pytest.mark.slow
+def test_the_journal_is_measured_beside_bare_sqlite() -> None:
+    found = figures("bench_journal")
+    assert [figure["rows"] for figure in found] == [1, 8, 64]
+    assert all(figure[name]["ms"] > 0 for figure in found for name in ("journal", "bare sqlite3", "fsync"))

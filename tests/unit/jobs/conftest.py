@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from journal_parts import Shelf
+from postgres import Postgres
 
 PARTS = '''
 from hansa.apis.executor import Executor
@@ -112,3 +115,36 @@ def make_app(tmp_path: Path) -> MakeApp:
         return app
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that runs; tests make databases of their own in it."""
+    server = Postgres()
+    try:
+        yield server.create()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_shelf(postgres: Postgres) -> Iterator[Shelf]:
+    """A place for a journal in PostgreSQL."""
+    found = Shelf(postgres.new_database(), postgres)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def file_shelf(tmp_path: Path) -> Iterator[Shelf]:
+    """A place for a journal in a file."""
+    found = Shelf(str(tmp_path / "journal.db"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["file_shelf", "postgres_shelf"])
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    """A place for a journal, one of each kind in turn."""
+    found: Shelf = request.getfixturevalue(request.param)
+    return found
