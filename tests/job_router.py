@@ -165,6 +165,8 @@ class Router:
     def _from_server(self, head: Head, parts: list[bytes]) -> None:
         targets = head.pop("to", None)
         if targets is None:
+            for blob in head.get("blobs") or ():  # of a commit; the server process takes it over
+                Path(blob["path"]).unlink()
             with self._changed:
                 self.said.append(head)
                 self._changed.notify_all()

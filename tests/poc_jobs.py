@@ -5,6 +5,7 @@ A site's working directory is its kit. A test puts there
 - `started`, a FIFO: each part writes its process's number to it at START_RUN;
 - `began`, a FIFO: each task writes its process's number to it when it begins;
 - `gate`, a FIFO: each task waits there for a byte, and hears nothing else meanwhile;
+- `count`, a file: each task adds a line with its id when it begins;
 - `hold`, a file: tasks last until they are told to stop, and then stop.
 """
 
@@ -22,12 +23,12 @@ from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from hansa.apis.event_type import EventType
 from hansa.apis.executor import Executor
 from hansa.apis.fl_component import FLComponent
-from hansa.apis.fl_constant import ReturnCode
+from hansa.apis.fl_constant import FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import Shareable, make_reply
 from hansa.apis.signal import Signal
 
-STARTED, BEGAN, GATE, HOLD = "started", "began", "gate", "hold"
+STARTED, BEGAN, GATE, HOLD, COUNT = "started", "began", "gate", "hold", "count"
 
 
 def say_in(name: str) -> None:
@@ -43,12 +44,21 @@ class Trains(Executor):
         super().__init__()
         self._momentum: dict[str, Any] = {}
 
+    def state(self) -> dict[str, Any]:
+        return dict(self._momentum)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._momentum = dict(state)
+
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.START_RUN:
             say_in(STARTED)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         say_in(BEGAN)
+        if Path(COUNT).exists():
+            with Path(COUNT).open("a") as stream:
+                stream.write(f"{fl_ctx.get_prop(FLContextKey.TASK_ID)}\n")
         if Path(GATE).exists():
             with Path(GATE).open("rb", buffering=0) as fifo:
                 fifo.read(1)

@@ -193,6 +193,8 @@ class Federation:
         self.server = server
         self.sites = list(sites)
         self.processes: dict[str, OtherProcess] = {}
+        self.environment: dict[str, str] = {}
+        """What participants are started with, besides."""
         (folder / "logs").mkdir(exist_ok=True)
         self.session: Session = hansa.connect(folder / admin, home=folder / "home")
 
@@ -215,7 +217,7 @@ class Federation:
         with (self.folder / "logs" / f"{name}.txt").open("ab") as log:
             process = subprocess.Popen(
                 [*HANSA, verb, "start", str(self.kit(name)), "--ready-fd", str(theirs)],
-                env=environment(),
+                env=environment(**self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -294,8 +296,9 @@ def federation(
     *,
     server: Mapping[str, Any] | None = None,
     client: Mapping[str, Any] | None = None,
+    **more: str,
 ) -> Iterator[Federation]:
-    """A federation of provisioned kits with settings of its own."""
+    """A federation of provisioned kits with settings of its own; `more` is for the environment of its programs."""
     folder.mkdir(exist_ok=True)
     make_kits(
         folder,
@@ -308,6 +311,7 @@ def federation(
     )
     with ExitStack() as cleanup:
         made = Federation(folder, sites)
+        made.environment = more
         cleanup.callback(made.close)
         made.start("server")
         made.start(*sites)

@@ -32,12 +32,12 @@ from source_code import (
 
 # -- the rooms --------------------------------------------------------------------------------------------------------
 
-EVERYWHERE = {"errors", "tensors"}
+EVERYWHERE = {"errors", "failpoints", "tensors"}
 """May be imported by all; both stand below every room."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "tensors": {"errors"},
+    **{name: {"errors"} for name in ("failpoints", "tensors")},
     "apis": set(),
     "algorithms": set(),
     "provision": set(),

@@ -68,7 +68,8 @@ def test_a_job_gives_the_bits_of_the_simulator(tmp_path: Path, model: dict[str, 
     assert record["status"] == "COMPLETED"
     assert record["outboxes"]["site-2"]["messages"] >= 3
     assert problems_of(tmp_path) == []
-    assert [head["k"] for head in router.said if head["k"] != "wrote"][:2] == ["running", "progress"]
+    said = [head["k"] for head in router.said if head["k"] not in ("wrote", "progress")]
+    assert said == ["running", *["decision", "commit"] * 3, "done"]
     for who in ("server", *sites(3)):
         blobs = [file for file in (tmp_path / who).glob("run_*/blobs/**/*") if file.is_file()]
         assert blobs == [], f"{who} leaves files of blobs behind"

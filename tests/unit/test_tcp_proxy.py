@@ -220,8 +220,8 @@ def test_it_refuses_connections_for_a_while_at_the_same_port(echo: Echo) -> None
 def test_a_target_that_is_down_looks_like_a_reset(echo: Echo) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         nobody = free.getsockname()
-    with ProxyThread(nobody) as proxy, dial(proxy) as connection:
-        with pytest.raises(ConnectionResetError):
+    with ProxyThread(nobody) as proxy:
+        with pytest.raises(ConnectionResetError), dial(proxy) as connection:  # perhaps as soon as it is dialled
             connection.recv(1)
         assert proxy.counts.failed == 1
 

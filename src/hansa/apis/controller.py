@@ -311,6 +311,11 @@ class Controller(Responder, ControllerSpec, ABC):
         keeper = port(fl_ctx.get_engine(), OffersCommit)
         return keeper.commit(state) if keeper is not None else None
 
+    @property
+    def postings(self) -> dict[str, int]:
+        """How many tasks of each name it has posted: by that, tasks are known again after a restart."""
+        return self._desk.board.postings
+
     def task_of(self, client_task_id: str) -> Task | None:
         """The standing task of a client task, or None."""
         part = self._desk.part(client_task_id)

@@ -168,6 +168,27 @@ class OffersCommit(Protocol):
 
 
 @runtime_checkable
+class OffersDecisions(Protocol):
+    """An engine that keeps what a workflow has decided, so that after a restart it decides the same."""
+
+    def decided(self, key: str) -> Any:  # Any: JSON
+        """What was decided before a restart; `UNDECIDED` if nothing was."""
+        ...
+
+    def decide(self, key: str, value: Any) -> None:  # Any: JSON
+        """Keep a decision, before anything follows from it.
+
+        Args:
+            key: What it is about, in words that are the same after a restart: workflow index, round.
+            value: What was decided.
+        """
+        ...
+
+
+UNDECIDED = object()
+
+
+@runtime_checkable
 class OffersWriter(Protocol):
     """An engine that writes files beside the round, so that no round waits for a disk."""
 

@@ -54,7 +54,8 @@ class TaskBoard:
         self.workflow_index = 0
         """The place of the board's workflow in its job; the first part of every task's key."""
         self._now = 0.0
-        self._postings: dict[str, int] = {}
+        self.postings: dict[str, int] = {}
+        """How many tasks of each name were posted so far."""
         self._standing: dict[Task, _Standing] = {}
         self._parts: dict[str, ClientTask] = {}
         self._handlers: dict[type[Event], Callable[[Any], Sequence[Effect]]] = {
@@ -133,7 +134,7 @@ class TaskBoard:
 
     def _on_posted(self, event: TaskPosted) -> Sequence[Effect]:
         task, manager = event.task, event.manager
-        posting = self._postings[task.name] = self._postings.get(task.name, 0) + 1
+        posting = self.postings[task.name] = self.postings.get(task.name, 0) + 1
         entry = _Standing(task, manager, f"{self.workflow_index}/{task.name}/{posting}")
         manager.now = self.now
         manager.task_check_period = self.task_check_period

@@ -26,11 +26,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hansa.jobs.site_room import SiteLimits, SiteRoom
+from hansa.jobs.site_room import Holding, SiteLimits, SiteRoom
 from hansa.jobs.waiting_reason import Standing, reason_for
 from hansa.jobs.wanted import Wanted
 
 __all__ = [
+    "Adopted",
     "Cancelled",
     "Effect",
     "Ended",
@@ -62,6 +63,15 @@ class Submitted:
     number: int
     wanted: Wanted
     at: float
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A job goes on that was started before this schedule began; `gpus` has what it holds at each of its sites."""
+
+    job: str
+    wanted: Wanted
+    gpus: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class Tick:
     now: float
 
 
-Event = Submitted | SiteUp | SiteDown | Left | Ended | Cancelled | Tick
+Event = Submitted | Adopted | SiteUp | SiteDown | Left | Ended | Cancelled | Tick
 
 
 # -- effects ----------------------------------------------------------------------------------------------------------
@@ -254,6 +264,12 @@ class Schedule:
                 waiting = self._waiting[job] = _Waiting(job, number, wanted, at)
                 for site in self._sites.values():
                     waiting.look_at(site)
+            case Adopted(job, wanted, gpus):
+                self._running[job] = wanted
+                for name, own in gpus.items():
+                    site = self._sites.setdefault(name, SiteRoom(name, is_up=False))
+                    site.held[job] = Holding(wanted.resources, own)
+                    self._changed(site)
             case SiteUp(name, tags, limits):
                 held = self._sites[name].held if name in self._sites else {}
                 self._changed(SiteRoom(name, tags, limits, held=held))

@@ -21,7 +21,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -52,7 +52,9 @@ class JobRecord:
         submitted_at: When, in seconds since 1970.
         changes: Every state it had, the first one SUBMITTED.
         sites: The sites that take part, once chosen.
+        gpus: The GPUs that it was given at some of them.
         priority: The higher, the earlier.
+        abort: Why it is to be stopped, once somebody has said so: it never goes on, whatever happens meanwhile.
         round: The round it is in, where the job says so.
         num_rounds: How many rounds it will have, where the job says so.
     """
@@ -64,7 +66,9 @@ class JobRecord:
     submitted_at: float
     changes: tuple[StateChange, ...]
     sites: tuple[str, ...] = ()
+    gpus: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     priority: int = 0
+    abort: str | None = None
     round: int | None = None
     num_rounds: int | None = None
 
@@ -101,7 +105,9 @@ class JobRecord:
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "sites": list(self.sites),
+            "gpus": {site: list(own) for site, own in self.gpus.items()},
             "priority": self.priority,
+            "abort": self.abort,
             "round": self.round,
             "num_rounds": self.num_rounds,
             "changes": [change.as_dict() for change in self.changes],
@@ -125,7 +131,9 @@ class JobRecord:
             submitted_at=float(content["submitted_at"]),
             changes=changes,
             sites=tuple(content.get("sites", ())),
+            gpus={str(site): tuple(own) for site, own in content.get("gpus", {}).items()},
             priority=int(content.get("priority", 0)),
+            abort=content.get("abort"),
             round=content.get("round"),
             num_rounds=content.get("num_rounds"),
         )
@@ -239,9 +247,15 @@ class JobStore:
         return sorted(self._records.values(), key=lambda record: record.number)
 
     def update(
-        self, job: str, state: JobState, *, reason: str | None = None, sites: Sequence[str] | None = None
+        self,
+        job: str,
+        state: JobState,
+        *,
+        reason: str | None = None,
+        sites: Sequence[str] | None = None,
+        gpus: Mapping[str, Sequence[int]] | None = None,
     ) -> JobRecord:
-        """Bring a job to another state, or give its state another reason; note who takes part.
+        """Bring a job to another state, or give its state another reason; note who takes part, with which GPUs.
 
         Returns:
             Its record; durable, but for a new reason alone: what a job waits for changes often.
@@ -257,10 +271,25 @@ class JobStore:
             changes = (*record.changes[:-1], replace(record.changes[-1], reason=reason))
         else:
             changes = (*record.changes, StateChange(state, self._now(), reason))
-        fresh = replace(record, changes=changes, sites=record.sites if sites is None else tuple(sites))
+        fresh = replace(
+            record,
+            changes=changes,
+            sites=record.sites if sites is None else tuple(sites),
+            gpus=record.gpus if gpus is None else {site: tuple(own) for site, own in gpus.items()},
+        )
         if state is not record.state or fresh.sites != record.sites:
             self._keep(fresh)
         self._records[job] = fresh
+        return fresh
+
+    def abort(self, job: str, reason: str) -> JobRecord:
+        """Note that a job is to be stopped; durable.
+
+        Raises:
+            ConfigError: There is no such job.
+        """
+        fresh = self._records[job] = replace(self.get(job), abort=reason)
+        self._keep(fresh)
         return fresh
 
     def progress(self, job: str, round_number: int | None, *, num_rounds: int | None) -> JobRecord:

@@ -21,6 +21,11 @@ SITE_SETTINGS = frozenset({"enable_byoc", "tags", "max_jobs", "gpus", "memory_mb
 _RESERVED = ("server", "admin", "all")
 
 
+def bare_host(host: str) -> str:
+    """A host without the brackets in which an IPv6 address may stand."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
 class Reader:
     """One mapping of a project file.
 
@@ -120,7 +125,7 @@ class Reader:
 
     def _host_or_address(self, value: object, key: str) -> str:
         try:
-            return str(ipaddress.IPv6Address(value)) if isinstance(value, str) else self._host(value, key)
+            return str(ipaddress.IPv6Address(bare_host(value))) if isinstance(value, str) else self._host(value, key)
         except ValueError:
             return self._host(value, key)
 
@@ -128,7 +133,7 @@ class Reader:
         """An address to listen at."""
         value = self.text(key)
         try:
-            return str(ipaddress.ip_address(value))
+            return str(ipaddress.ip_address(bare_host(value)))
         except ValueError:
             raise self.wrong(key, f"{value[:80]!r} is no address of this machine, such as 0.0.0.0") from None
 

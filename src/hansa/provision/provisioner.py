@@ -26,6 +26,7 @@ from hansa.provision.authority import LEAF_DAYS, Authority, write_secret
 from hansa.provision.identity import Identity, Role
 from hansa.provision.kit import CA, SETTINGS_FILES, STARTUP, STEMS, sign
 from hansa.provision.project import Participant, Project
+from hansa.provision.project_values import bare_host
 from hansa.provision.start_files import START, start_files
 
 STATE = "state"
@@ -177,6 +178,7 @@ def make_kits(
     """
     more = settings or {}
     authority = Authority.create(project)
+    server_host = bare_host(server_host)
     place = {"host": server_host, "port": server_port}
     kits = {}
     org = project

@@ -141,7 +141,7 @@ def start_files(identity: Identity, server: tuple[str, int], *, stem: str, allow
         "project": identity.project,
         "org": identity.org,
         "name": identity.name,
-        "host": server[0],
+        "host": f"[{server[0]}]" if ":" in server[0] else server[0],
         "port": server[1],
         "stem": stem,
         "custom": custom,

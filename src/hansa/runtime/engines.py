@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from hansa.apis.client import Client
 from hansa.apis.client_engine_spec import ClientEngineSpec, TaskAssignment
+from hansa.apis.engine import UNDECIDED
 from hansa.apis.fl_constant import EventScope, FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext, FLContextManager
 from hansa.apis.ranks import RankPlan
@@ -108,7 +109,7 @@ class _Engine:
 
     def __init__(self, manager_of: Callable[[object], FLContextManager], workspace: Workspace, link: AuxLink) -> None:
         self.aux = AuxTable()
-        self._manager = manager_of(self)
+        self.manager = manager_of(self)
         self._workspace = workspace
         self._link = link
         self._parts: Parts | None = None
@@ -128,7 +129,7 @@ class _Engine:
         self._parts, self._firer, self._widgets, self._build = parts, firer, widgets, build
 
     def new_context(self) -> FLContext:
-        return self._manager.new_context()
+        return self.manager.new_context()
 
     def fire_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._firer is not None:
@@ -215,6 +216,9 @@ class ServerEngine(_Engine, ServerEngineSpec):
         self.facts = services.facts
         self.on_commit: Callable[[Mapping[str, Any]], int] = lambda state: 0
         self.on_stop: Callable[[], None] = lambda: None
+        self.decisions: Mapping[str, Any] = {}  # Any: JSON
+        """What was decided before a restart."""
+        self.on_decision: Callable[[str, Any], None] = lambda key, value: None  # Any: JSON
         self.on_problem: Callable[[str, BaseException], None] = lambda where, error: None
         self.write_later = services.writer.write_later
         self.finish_writes = services.writer.finish_writes
@@ -222,6 +226,15 @@ class ServerEngine(_Engine, ServerEngineSpec):
     def commit(self, workflow_state: Mapping[str, Any]) -> int:
         """See `hansa.apis.engine.OffersCommit`."""
         return self.on_commit(workflow_state)
+
+    def decided(self, key: str) -> Any:  # Any: JSON
+        """See `hansa.apis.engine.OffersDecisions`."""
+        return self.decisions.get(key, UNDECIDED)
+
+    def decide(self, key: str, value: Any) -> None:  # Any: JSON
+        """See `hansa.apis.engine.OffersDecisions`."""
+        if key not in self.decisions:
+            self.on_decision(key, value)
 
     def seed_for(self, text: str) -> int:
         """See `hansa.apis.engine.OffersSeed`."""
@@ -283,7 +296,7 @@ class ClientEngine(_Engine, ClientEngineSpec):
 
     def serve(self, site: str, workspace: Workspace, *, manager: FLContextManager) -> None:
         """Be another site's engine from now on."""
-        self._site, self._workspace, self._manager = site, workspace, manager
+        self._site, self._workspace, self.manager = site, workspace, manager
         self.aux = AuxTable()
 
     def start_script(self, script: str, args: Sequence[str], *, seed: int) -> ScriptProcess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -158,6 +158,10 @@ class Unpacking:
 
     def __init__(self) -> None:
         self._tables: dict[str, bytes] = {}
+
+    def know(self, tables: Mapping[str, bytes]) -> None:
+        """Take over tables that the sender counts on, by digest."""
+        self._tables.update(tables)
 
     def message(self, head: Head, parts: Sequence[bytes]) -> Message:
         """The message of a frame. Its files are deleted; what is mapped lives as long as somebody looks at it.

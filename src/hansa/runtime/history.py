@@ -81,6 +81,8 @@ class RunHistory:
         self._now = now
         self._clock = clock
         self._opened_at = self._virtually_opened_at = 0.0
+        self._taken: list[dict[str, Any]] = []  # Any: lines are JSON; those that were read
+        self._num_written = 0
         self._lock = threading.RLock()
 
     # -- filled by the run -------------------------------------------------------------------------------------
@@ -182,8 +184,27 @@ class RunHistory:
         names = {site for r in self.rounds for site in (*r.targets, *r.counted, *r.refused, *r.metrics)}
         return sorted(names - {"server"})
 
+    @property
+    def num_lines(self) -> int:
+        """How many lines it consists of: those that were written, or taken up and not taken back."""
+        return len(self._taken) + self._num_written
+
     def add_line(self, line: dict[str, Any]) -> None:
         """Take up again what `on_line` was given (used when a run is read from its folder)."""
+        if "resumed" in line:
+            self._go_back(line["resumed"]["lines"])
+        else:
+            self._taken.append(line)
+            self._add(line)
+
+    def _go_back(self, num_lines: int) -> None:
+        """The run was interrupted, and went on from a commit: what came after it comes again."""
+        kept = self._taken[:num_lines]
+        self.rounds, self.scalars, self.early_end, self._taken = [], [], None, []
+        for line in kept:
+            self.add_line(line)
+
+    def _add(self, line: dict[str, Any]) -> None:
         if "round" in line:
             record = RoundRecord(**line["round"])
             if self.rounds and self.rounds[-1].number == record.number and self.rounds[-1].seconds is None:
@@ -209,6 +230,7 @@ class RunHistory:
 
     def _line(self, line: dict[str, Any]) -> None:
         if self._on_line is not None:
+            self._num_written += 1
             self._on_line(line)
 
 

@@ -32,6 +32,7 @@ class ServerArgs:
         start_timeout_s: How long to wait for sites in the beginning.
         quorum_wait_s: How long to wait for sites once too many are lost.
         policy: What classes the job may name.
+        recall: The file that says where to go on, if the process was started before; see `hansa.runtime.recall`.
     """
 
     job_id: str
@@ -49,6 +50,7 @@ class ServerArgs:
     start_timeout_s: float = 60.0
     quorum_wait_s: float = 600.0
     policy: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    recall: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,16 @@ import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hansa.errors import ConfigError, HansaError
+from hansa.failpoints import reach
 from hansa.jobs.archive import pack, unpack
 from hansa.jobs.job import Job
 from hansa.jobs.job_check import check_job
+from hansa.jobs.journal import Journal
 from hansa.jobs.life import JobState
 from hansa.jobs.store import JobRecord, JobStore
 from hansa.jobs.wanted import Wanted, read
@@ -21,10 +24,14 @@ from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, JobLauncher
 from hansa.runtime.job_feed import JobFeeds
 from hansa.runtime.job_queue import Gpus, JobQueue
+from hansa.runtime.journal_writer import JournalWriter
+from hansa.runtime.reunion import Reunion
 from hansa.runtime.run_folder import RECORD
 from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
+
+JOURNAL = "journal.db"
 
 Send = Callable[[str, Frame], bool]
 TagsOf = Callable[[str], Sequence[str]]
@@ -44,6 +51,7 @@ class JobOffice:
 
     def __init__(self, rules: ServerRules, launcher: JobLauncher, *, send: Send, tags_of: TagsOf) -> None:
         self.store = JobStore(rules.root / "jobs")
+        self._journal: JournalWriter | None = None
         self.queue = JobQueue(self)
         self.running: dict[str, RunningJob] = {}
         self.send = send
@@ -53,6 +61,7 @@ class JobOffice:
         self._tags_of = tags_of
         self._feeds = JobFeeds()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reunion = Reunion()
         self._is_closing = False
         self._idle = asyncio.Event()
 
@@ -63,26 +72,82 @@ class JobOffice:
             ConfigError: Another server has the shelf.
         """
         self.store.open()
+        journal = await asyncio.to_thread(
+            Journal.open, self._rules.root / "jobs" / JOURNAL, project=self._rules.project
+        )
+        self._journal = JournalWriter(journal, self._cannot_keep)
         await self._pipes.start()
-        for record in self.store.list():
+        records = self.store.list()
+        for record in records:
+            if record.state.is_over:
+                continue
+            if record.abort is not None:
+                self._set(record.id, JobState.ABORTED, record.abort)
+                continue
+            try:
+                wanted = await asyncio.to_thread(self._wanted, record)
+            except (HansaError, OSError) as error:
+                self._set(record.id, JobState.FAILED, f"its folder is damaged: {error}")
+                continue
+            if self._journal is None and record.state is not JobState.SUBMITTED:
+                self._set(record.id, JobState.FAILED, "the server was stopped while the job ran, without a journal")
+                continue
             if record.state is JobState.SUBMITTED:
-                self._enqueue(record, await asyncio.to_thread(self._wanted, record))
-            elif not record.state.is_over:
-                self.store.update(record.id, JobState.FAILED, reason="the server was stopped while the job ran")
+                self._reunion.then(partial(self._enqueue, record, wanted))
+            else:
+                await self._resume(record, wanted)
+        self._reunion.wait_for(next((record.sites for record in reversed(records) if record.sites), ()))
+
+    async def _resume(self, record: JobRecord, wanted: Wanted) -> None:
+        """Let a job go on that ran when the server ended."""
+        if record.state is JobState.SCHEDULED:
+            self.store.update(record.id, JobState.DEPLOYING)
+        self._set(record.id, JobState.WAITING, "the server was started anew; the job goes on when its sites are back")
+        self.queue.adopted(record.id, wanted, gpus={site: record.gpus.get(site, ()) for site in record.sites})
+        try:
+            job = await self._make(record, record.sites)
+        except (HansaError, OSError) as error:
+            self._set(record.id, JobState.FAILED, f"it cannot go on: {error}")
+            self.queue.ended(record.id)
+        else:
+            self._begin(job.resume(record.sites, record.gpus))
+
+    async def _make(self, record: JobRecord, sites: Sequence[str]) -> RunningJob:
+        deployment = await asyncio.to_thread(
+            Deployment,
+            self.store.folder(record.id),
+            job_id=record.id,
+            number=record.number,
+            root=self._rules.root,
+            tags={name: self._tags_of(name) for name in sites},
+        )
+        job = RunningJob(
+            deployment,
+            rules=self._rules,
+            network=self,
+            launcher=self._launcher,
+            pipes=self._pipes,
+            journal=self._journal,
+        )
+        if not self.store.get(record.id).state.is_over:  # else aborted meanwhile
+            self.running[record.id] = job
+        return job
 
     async def close(self, grace_s: float) -> None:
-        """Take and start no more jobs, and have those that run end within the grace."""
+        """Take and start no more jobs; those that run go on when the server is back."""
         self._is_closing = True
         self.queue.close()
         self._idle.clear()  # it was set when the last job before this ended
         for job in list(self.running.values()):
-            job.abort("the server was stopped", grace_s=grace_s)
+            job.park()
         if self.running:
             try:
                 await asyncio.wait_for(self._idle.wait(), grace_s + 1.0)
             except TimeoutError:
-                _logger.error("jobs that did not end in time are killed: %s", ", ".join(sorted(self.running)))
+                _logger.error("jobs whose processes do not end in time: %s", ", ".join(sorted(self.running)))
         await self._pipes.close()
+        if self._journal is not None:
+            await self._journal.close()
         self.store.close()
 
     # -- what admins do ----------------------------------------------------------------------------------------
@@ -99,12 +164,19 @@ class JobOffice:
             folder = Path(staging, "job")
             job, wanted = await asyncio.to_thread(_checked, archive, folder)
             record = self.store.new_job(folder, job, submitter=submitter)  # on this thread: no number is given twice
+        reach("submit.after_write")
         _logger.info("job %s was submitted by %s", record.id, submitter)
         self._enqueue(record, wanted)
         return self.store.get(record.id)
 
     def _enqueue(self, record: JobRecord, wanted: Wanted) -> None:
-        self.queue.submitted(record.id, record.number, wanted=wanted, at=record.submitted_at)
+        if self.store.get(record.id).state is JobState.SUBMITTED:  # else it was aborted meanwhile
+            self.queue.submitted(record.id, record.number, wanted=wanted, at=record.submitted_at)
+
+    def site_up(self, name: str, settings: Mapping[str, Any]) -> None:  # Any: JSON
+        """A site is connected."""
+        self.queue.site_up(name, settings)
+        self._reunion.site_up(name)
 
     def _wanted(self, record: JobRecord) -> Wanted:
         return read(Job.load(self.store.folder(record.id) / "job"))
@@ -118,6 +190,8 @@ class JobOffice:
         record = self.store.get(job_id)
         if record.state.is_over:
             raise ConfigError(f"job {record.id} is over: it is {record.state.value}")
+        if record.abort is None:
+            self.store.abort(job_id, reason)
         running = self.running.get(job_id)
         if running is not None:
             running.abort(reason)
@@ -180,24 +254,14 @@ class JobOffice:
         self._begin(self._start(job_id, sites, gpus))
 
     async def _start(self, job_id: str, sites: Sequence[str], gpus: Gpus) -> None:
-        record = self.store.update(job_id, JobState.SCHEDULED, sites=sites)
+        record = self.store.update(job_id, JobState.SCHEDULED, sites=sites, gpus=gpus)
         self._feeds.wake(job_id)
         job = None
         try:
-            deployment = await asyncio.to_thread(
-                Deployment,
-                self.store.folder(job_id),
-                job_id=job_id,
-                number=record.number,
-                root=self._rules.root,
-                tags={name: self._tags_of(name) for name in sites},
-            )
-            if self.store.get(job_id).state.is_over:  # aborted meanwhile
+            job = await self._make(record, sites)
+            if job_id not in self.running:
                 self.queue.ended(job_id)
                 return
-            job = self.running[job_id] = RunningJob(
-                deployment, rules=self._rules, network=self, launcher=self._launcher, pipes=self._pipes
-            )
             self._set(job_id, JobState.DEPLOYING, None)
             await job.begin(sites, gpus)
         except (HansaError, OSError) as error:
@@ -205,13 +269,13 @@ class JobOffice:
                 self._set(job_id, JobState.FAILED, str(error))
                 self.queue.ended(job_id)
             else:
-                job.failed_to_begin(str(error))
+                job.fail(str(error))
 
     def join(self, job_id: str, site: str, *, gpus: Sequence[int]) -> None:
         """See `Office`."""
         job = self.running.get(job_id)
         if job is not None and job.takes(site):
-            job.join(site, gpus or None)
+            job.at_sites.join(site, gpus or None)
             record = self.store.get(job_id)
             self.store.update(job_id, record.state, reason=record.reason, sites=sorted({*record.sites, site}))
             self._feeds.wake(job_id)
@@ -236,7 +300,8 @@ class JobOffice:
     def over(self, job: RunningJob) -> None:
         """See `Network`."""
         self.running.pop(job.id, None)
-        self.queue.ended(job.id)
+        if not self._is_closing:
+            self.queue.ended(job.id)
         if not self.running:
             self._idle.set()
 
@@ -252,6 +317,12 @@ class JobOffice:
                 job.attach(pipe)
                 return
         pipe.close()
+
+    def _cannot_keep(self, job_id: str, cause: str) -> None:
+        """Rows of a job cannot be written: it must not go on as if they were."""
+        running = self.running.get(job_id)
+        if running is not None:
+            running.fail(f"its journal cannot be written: {cause}")
 
     def _set(self, job_id: str, state: JobState, reason: str | None) -> None:
         self.store.update(job_id, state, reason=reason)

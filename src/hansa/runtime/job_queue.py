@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from hansa.jobs.schedule import (
+    Adopted,
     Cancelled,
     Ended,
     Event,
@@ -70,6 +71,10 @@ class JobQueue:
     def submitted(self, job_id: str, number: int, *, wanted: Wanted, at: float) -> None:
         """A job has come."""
         self._tell(Submitted(job_id, number, wanted, at))
+
+    def adopted(self, job_id: str, wanted: Wanted, *, gpus: Mapping[str, tuple[int, ...]]) -> None:
+        """A job goes on that was started before; `gpus` has what it holds at each of its sites."""
+        self._tell(Adopted(job_id, wanted, gpus))
 
     def cancelled(self, job_id: str) -> None:
         """A job that waits is not wanted any more."""

@@ -7,13 +7,15 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from hansa.apis.client import Client
 from hansa.apis.folding import FoldsAtSource
 from hansa.apis.signal import Signal
-from hansa.errors import ConfigError, HansaError, RunError
+from hansa.errors import ConfigError, EncodeError, HansaError, RunError
+from hansa.failpoints import reach
 from hansa.jobs.build import Builder
 from hansa.jobs.config import Side
 from hansa.jobs.custom_code import CustomCode, check_names
@@ -33,12 +35,15 @@ from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, ma
 from hansa.runtime.phases import Phases
 from hansa.runtime.process_end import leave
 from hansa.runtime.real_loop import RealTimeLoop
+from hansa.runtime.recall import Recall, read_recall
 from hansa.runtime.run import RunStatus, Timings
 from hansa.runtime.run_folder import RunFolder, what_failed
 from hansa.runtime.run_log import LogFile
 from hansa.runtime.run_record import RunRecord, config_of, verdict, versions
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.runtime.server_side import ServerSettings, ServerSide
+from hansa.runtime.workflow_progress import Progress
+from hansa.wire.codec import Encoder
 from hansa.wire.pipe import connect_pipe
 
 _logger = logging.getLogger("hansa.run")
@@ -104,7 +109,12 @@ class ServerJob:
         self.record.on_line = self._wrote
         blobs = blob_folder(args.workspace, args.run_number)
         self._sums = FileMemory(blobs)
-        self._blobs = BlobFolder(blobs, "task", on_written=self._sums.let_go)
+        self._recall = Recall() if args.recall is None else read_recall(Path(args.recall))
+        start = self._recall.start
+        self._blobs = BlobFolder(blobs, f"task-{start}", on_written=self._sums.let_go)
+        self._commits = BlobFolder(blobs, f"commit-{start}")
+        if args.recall is not None:
+            self.record.resume(self._recall.history_lines)
         members = Members(
             [_client(name, args.tags.get(name, ())) for name in args.sites],
             min_sites=args.min_sites,
@@ -116,6 +126,7 @@ class ServerJob:
             packing=Packing(self._blobs),
             told=CrewTold(self.record.failed, self._loop.nudge, self._stop, leave),
             run_number=args.run_number,
+            recall=self._recall,
         )
         self._attendance = Attendance(
             self._crew,
@@ -210,6 +221,8 @@ class ServerJob:
                 may_fold=False,
                 open_sink=self._blobs.sink,
                 maps_results=True,
+                keep_progress=self._keep,
+                begun=self._recall.progress,
             ),
             built,
             place,
@@ -221,6 +234,8 @@ class ServerJob:
             ),
         )
         self._crew.aux.server = end
+        server.engine.decisions = self._recall.decisions
+        server.engine.on_decision = self._decide
         return server
 
     # -- what is heard and told --------------------------------------------------------------------------------
@@ -250,6 +265,31 @@ class ServerJob:
 
     def _tell_progress(self) -> None:
         self._crew.tell({"k": "progress", "round": self._told_round, "of": self._num_rounds})
+
+    def _decide(self, key: str, value: Any) -> None:  # Any: JSON
+        self._crew.tell({"k": "decision", "key": key, "value": value})
+        reach("round.after_open")
+
+    def _keep(self, progress: Progress) -> None:
+        """Hand a commit to the server process: nothing that follows from it leaves before it is durable."""
+        reach("aggregate.after_before_commit")
+        sink, clear = self._commits.sink()
+        try:
+            message = Encoder(sink=sink).encode(vars(progress))
+        except EncodeError:
+            clear()
+            raise
+        self.record.flush()
+        self._crew.tell(
+            {
+                "k": "commit",
+                "version": progress.version,
+                "workflow": progress.workflow,
+                "postings": progress.postings,
+                "history_lines": self.record.run.history.num_lines,
+            },
+            message,
+        )
 
     def _wrote(self) -> None:
         self._crew.tell({"k": "wrote"})

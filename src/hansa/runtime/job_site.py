@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError, DecodeError
+from hansa.failpoints import reach
 from hansa.jobs.build import Builder
 from hansa.jobs.config import Side
 from hansa.jobs.custom_code import CustomCode, check_names
@@ -32,6 +34,7 @@ from hansa.runtime.file_blobs import BlobFolder, Head, Packing, Unpacking, delet
 from hansa.runtime.fork_server import ProcessSpec
 from hansa.runtime.host import HostSettings, SiteHost
 from hansa.runtime.job_args import SiteArgs, blob_folder, log_to_stderr, policy_of
+from hansa.runtime.kept_results import KeptResults
 from hansa.runtime.memory_link import answer
 from hansa.runtime.net_aux import PEER, ServerAsk
 from hansa.runtime.net_crew import FramePipe
@@ -89,7 +92,7 @@ class SiteJob:
         self._pid = os.getpid()
         self._abort = Signal()
         self._phases = Phases()
-        self._blobs = BlobFolder(blob_folder(args.workspace, args.run_number), f"{args.name}-{self._pid}")
+        self._blobs = BlobFolder(blob_folder(args.workspace, args.run_number), f"{args.name}-{secrets.token_hex(4)}")
         self._sink, _ = self._blobs.sink()
         self._packing = Packing(self._blobs)
         self._unpacking = Unpacking()
@@ -97,7 +100,11 @@ class SiteJob:
         self._lock = threading.RLock()
         self._work: SimpleQueue[Head | str] = SimpleQueue()  # str: the id of a task
         self._asked: SimpleQueue[tuple[Head, Message]] = SimpleQueue()
-        self._tasks: dict[str, _Work] = {}
+        self._kept = KeptResults(Path(args.workspace, f"run_{args.run_number}", "kept"))
+        self._tasks: dict[str, _Work] = {
+            task_id: _Work(int(head.get("number", 0)), None, (head, parts))
+            for task_id, (head, parts) in self._kept.results.items()
+        }
         self._under_way: str | None = None
         self._aux_files: deque[Path] = deque()
         self._aux = ServerAsk(self._ask, self._end_of)
@@ -136,6 +143,8 @@ class SiteJob:
             self._say({"k": "ready", "error": f"cannot make the site: {what_failed(error)}"})
             return
         self._host = host
+        if self._kept.state is not None:
+            host.restore(self._args.name, self._kept.state)
         cleanup.enter_context(threadpool_limits(limits=self._args.threads))
         self._say({"k": "ready", "error": None}, Encoder().encode(host.props(self._args.name)))
 
@@ -169,7 +178,7 @@ class SiteJob:
             [args.name],
             factory.make,
             open_fold=FoldRules(builder).open,
-            settings=HostSettings(args.seed, self._abort, recycler, self._failed, sink=self._sink),
+            settings=HostSettings(args.seed, self._abort, recycler, self._failed, keep_states=True, sink=self._sink),
         )
 
     # -- the main thread ---------------------------------------------------------------------------------------
@@ -188,17 +197,22 @@ class SiteJob:
                 os._exit(0)
             for each in delivery.answers:
                 message = each.message if isinstance(each.message, Message) else Encoder().encode(each.message)
-                self._deliver(work, message, ended=self._host.ended.get(name))
+                self._deliver(work, message, state=each.state)
         self._under_way = None
         self._host.forget_task()
         if work.result is None:
             self._lost(work, self._host.ended.get(name, "the run was stopped"))
 
-    def _deliver(self, work: _Work, message: Message, *, ended: str | None) -> None:
+    def _deliver(self, work: _Work, message: Message, *, state: Message | None) -> None:
         assert work.assignment is not None
+        assert self._host is not None
         with self._lock:
             said, parts = self._packing.pack(message, [self._known])
+            ended = self._host.ended.get(self._args.name)
             head = {"k": "result", "task_id": work.assignment.task_id, "ended": ended, **said}
+            reach("train.after_before_persist")
+            self._kept.keep({**head, "number": work.number}, parts, state=state)
+            reach("result.after_persist_before_send")
             work.assignment = None  # the memory it lies in is wanted for the next one
             work.result = head, parts
             self._pipe.send({**head, "number": work.number}, parts)
@@ -303,6 +317,7 @@ class SiteJob:
                 return
             body = TaskBody(head["name"], message, timeout_s=head.get("timeout_s", 0.0))
             self._tasks[task_id] = _Work(number, Assignment(self._args.name, task_id, body, number))
+        reach("task.after_recv")
         if self._host is not None:
             self._host.expect(self._args.name)
         self._work.put(task_id)
@@ -317,6 +332,8 @@ class SiteJob:
             for task_id, work in list(self._tasks.items()):
                 if work.number == number and work.result is not None:
                     del self._tasks[task_id]
+                    self._kept.sent(task_id)
+                    reach("send.after_ack")
                     delete(files_of(work.result[0]))
 
     def _unreadable(self, head: Head, cause: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from hansa.apis.client import Client
 from hansa.apis.fl_constant import ReturnCode
 from hansa.errors import DecodeError, RunError
 from hansa.runtime.assignments import Answer, Assignment, Delivery, failed_reply
@@ -18,6 +19,8 @@ from hansa.runtime.memory_link import answer
 from hansa.runtime.net_aux import SitesAsk
 from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, default_props
+from hansa.runtime.recall import Recall
+from hansa.runtime.recalled import Recalled
 from hansa.runtime.user_code import Failure, Mishap, OnFailure
 from hansa.wire.codec import decode
 from hansa.wire.message import Message
@@ -74,13 +77,22 @@ class NetCrew:
         packing: Makes frames of messages.
         told: Who is told what.
         run_number: The job's number here.
+        recall: What came before this process was started anew.
     """
 
     shares_randomness = False
 
     def __init__(
-        self, pipe: FramePipe, members: Members, *, packing: Packing, told: CrewTold, run_number: int = 1
+        self,
+        pipe: FramePipe,
+        members: Members,
+        *,
+        packing: Packing,
+        told: CrewTold,
+        run_number: int = 1,
+        recall: Recall | None = None,
     ) -> None:
+        recall = recall or Recall()
         self.members = members
         self.aux = SitesAsk(self._ask, abort_task=self._abort_task, is_there=self._is_there)
         self.on_word: Callable[[Head, Member], None] = lambda head, member: None
@@ -90,11 +102,12 @@ class NetCrew:
         self._told = told
         self._run_number = run_number
         self._inbox: SimpleQueue[_Came] = SimpleQueue()
-        self._unpacking: dict[str, Unpacking] = {}
+        self._unpacking = recall.unpacking
+        self._recalled = Recalled(recall)
         self._orders: list[Assignment] = []  # handed over, not yet sent
         self._due: list[Delivery] = []  # answers in the place of those that will not come
         self._acks: dict[str, list[int]] = {}  # not yet sent
-        self._number = 0
+        self._number = recall.start << 32  # a site may still answer under a number of a process before this one
         self._sending = threading.Lock()
         self._reader = threading.Thread(target=self._read, name="hansa-listener", daemon=True)
 
@@ -114,6 +127,10 @@ class NetCrew:
         member = self.members.find(site)
         return member.props if member is not None and member.props else default_props(site, self._run_number)
 
+    def recalled_clients(self) -> dict[str, Client]:
+        """Sites that are not there, but have answered something before this process was started anew."""
+        return {each.name: each.client for each in self._recalled.absent(self.members)}
+
     def is_idle(self, site: str) -> bool:
         """Whether a site would take a task."""
         member = self.members.find(site)
@@ -123,6 +140,10 @@ class NetCrew:
         """See `Crew`."""
         member = self.members.find(assignment.site)
         assert member is not None
+        if (kept := self._recalled.pop(assignment)) is not None:
+            self._due.append(self._answered(member, kept[0], head=kept[1], message=kept[2]))
+            self._told.notify()
+            return
         self._number += 1
         numbered = replace(assignment, number=self._number)
         member.assignment, member.was_told_to_stop = numbered, False
@@ -156,8 +177,7 @@ class NetCrew:
                 if not self._due:
                     return
                 continue
-            delivery = self._handle(came)
-            if delivery is not None:
+            if (delivery := self._handle(came)) is not None:
                 yield delivery
 
     def attend(self) -> None:
@@ -219,9 +239,10 @@ class NetCrew:
                 head = {**head, "each": {site: each.get(site, {}) | told.get(site, {}) for site in each | told}}
             self._pipe.send({**head, "to": list(sites)}, parts)
 
-    def tell(self, head: Head) -> None:
+    def tell(self, head: Head, message: Message | None = None) -> None:
         """Tell the server process something."""
-        self._pipe.send(head)
+        said, parts = self._packing.pack(message, [set()]) if message is not None else ({}, [])
+        self._pipe.send({**head, **said}, parts)
 
     def sent(self) -> dict[str, Sent]:
         """What has left each site, as far as it is known."""
@@ -291,27 +312,15 @@ class NetCrew:
                 failure = Failure(RunError(head["cause"]), head["cause"], head["detail"])
                 self._told.on_failure(Mishap(site, head["where"]), failure)
             case "ready" if head["error"] is None:
-                head = {**head, "error": self._introduced(member, message)}
+                head = {**head, "error": _introduced(member, message)}
         self.on_word(head, member)
-        return None
-
-    def _introduced(self, member: Member, message: Message | DecodeError | None) -> str | None:
-        """Take what a site says of itself; returns why it cannot."""
-        member.known = set()
-        try:
-            props = decode(message, arrays="own") if isinstance(message, Message) else None
-        except DecodeError as error:
-            return f"what it says of itself cannot be read: {error}"
-        if not isinstance(props, dict):
-            return "it says nothing of itself"
-        member.props = props
         return None
 
     def _owed(self, member: Member, head: Head) -> Assignment | None:
         """The task that a site answers; None if it has been answered, or is none of its."""
         number, assignment = head.get("number"), member.assignment
-        if assignment is not None and assignment.number == number and head.get("task_id") == assignment.task_id:
-            return assignment
+        if assignment is not None and head.get("task_id") == assignment.task_id:
+            return assignment  # whatever its number: a process before this one may have given it
         if number in member.given:  # it has come before, or another answer took its place
             self.acknowledge(member.name, number)
             self.send_acks()
@@ -326,12 +335,17 @@ class NetCrew:
         return None
 
     def _result(self, member: Member, head: Head, message: Message | DecodeError | None) -> Delivery | None:
+        if self._recalled.takes(member, head, message=message):
+            return None
         assignment = self._owed(member, head)
         if assignment is None:
             return None
         if not isinstance(message, Message):
             return self._lost(assignment, f"the result cannot be read: {message}")
         member.assignment = None
+        return self._answered(member, assignment, head=head, message=message)
+
+    def _answered(self, member: Member, assignment: Assignment, *, head: Head, message: Message) -> Delivery:
         if head.get("ended") is not None:
             self.members.set(member, Standing.LEFT, reason=str(head["ended"]))
         return Delivery((Answer(assignment, message),))
@@ -354,6 +368,19 @@ class NetCrew:
             return
         if head["number"]:
             self.send([member.name], {"k": "reply", "number": head["number"]}, message=reply)
+
+
+def _introduced(member: Member, message: Message | DecodeError | None) -> str | None:
+    """Take what a site says of itself; returns why it cannot."""
+    member.known = set()
+    try:
+        props = decode(message, arrays="own") if isinstance(message, Message) else None
+    except DecodeError as error:
+        return f"what it says of itself cannot be read: {error}"
+    if not isinstance(props, dict):
+        return "it says nothing of itself"
+    member.props = props
+    return None
 
 
 def _in_place(assignment: Assignment, code: str, cause: str) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hansa.failpoints import reach
 from hansa.runtime.assignments import Assignment, Delivery
 from hansa.runtime.attendance import Attendance
 from hansa.runtime.federation import DispatchOptions, Federation
@@ -103,6 +104,7 @@ class NetDispatcher(Federation):
             member = self._sites.members.find(answer.assignment.site)
             assert member is not None
             self._server.submit(member.client, answer)
+            reach("aggregate.mid")
             self._acknowledge(answer.assignment)
             if isinstance(answer.message, Message) and self._server.only_reads(answer):
                 for blob in answer.message.blobs:
@@ -123,12 +125,14 @@ class NetDispatcher(Federation):
         if not self._server.has_tasks:
             self._sites.stop_work(self._server.is_over)
             return False
-        clients = self._clients()
+        clients, absent = self._clients(), self._sites.recalled_clients()
         wanted = self._server.candidates()
+        if wanted is None:
+            wanted = sorted({*clients, *absent}) if absent else list(clients)
         handed_out = False
-        for name in clients if wanted is None else wanted:
-            client = clients.get(name)
-            if client is None or not self._sites.is_idle(name):
+        for name in wanted:
+            client = clients.get(name) or absent.get(name)
+            if client is None or not (name in absent or self._sites.is_idle(name)):
                 continue
             with self._phases.of("hand out"):
                 assignment = self._server.request(client, self._crew.props(name))

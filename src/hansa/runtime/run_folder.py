@@ -95,6 +95,12 @@ class RunFolder:
                 stream = self._open[file_name] = (self.path / file_name).open("a", encoding="utf-8")
             stream.write(text)
 
+    def mend(self, file_name: str) -> None:
+        """Cut off a last line that a crash has left unfinished; before anything is added to the file."""
+        with suppress(FileNotFoundError), (self.path / file_name).open("r+b") as stream:
+            content = stream.read()
+            stream.truncate(content.rfind(b"\n") + 1)
+
     def flush(self) -> None:
         """Bring all lines to disk."""
         with self._lock:

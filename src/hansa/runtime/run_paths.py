@@ -6,14 +6,17 @@
       startup/                 config, certificate, key
       run_7/                   the job with number 7
         app_site-1/            the app as it is run (APP_ROOT)
+        job                    whose folder this is
         log.txt                what its process here printed
         blobs/in, blobs/out    tensors on their way
+        kept/                  what a restart of the job would need
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,15 +64,36 @@ class RunPaths:
         """Blobs that the job's process has written for others."""
         return self.folder / "blobs" / "out"
 
+    @property
+    def kept(self) -> Path:
+        """What a restart of the job would need."""
+        return self.folder / "kept"
+
     def make(self) -> None:
         """Make the folders; only this user may look into those of the blobs."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.incoming, self.outgoing):
             folder.mkdir(parents=True, exist_ok=True)
 
+    def claim(self, job_id: str) -> None:
+        """Write down whose folder it is."""
+        (self.folder / "job").write_text(f"{job_id}\n", encoding="utf-8")
+
     def drop_blobs(self) -> None:
-        """The job is over: nobody wants its blobs any more."""
-        shutil.rmtree(self.folder / "blobs", ignore_errors=True)
+        """The job is over: nobody wants its blobs any more, and nobody goes on with it."""
+        for name in ("blobs", "kept"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def left_behind(root: Path, participant: str) -> dict[str, RunPaths]:
+    """The folders of jobs that may go on, by job: those with something that a restart would need."""
+    found = {}
+    for folder in sorted(root.glob("run_*")):
+        paths = RunPaths(root, int(number), participant) if (number := folder.name[4:]).isdecimal() else None
+        if paths is not None and (paths.kept.is_dir() or paths.incoming.is_dir()):
+            with suppress(OSError, UnicodeDecodeError):
+                found[(folder / "job").read_text(encoding="utf-8").strip()] = paths
+    return found
 
 
 def file_name(name: str) -> str:

@@ -24,7 +24,7 @@ from hansa.runtime.later import LaterWriter
 from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
-from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder
+from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder, read_lines
 from hansa.runtime.server_side import ServerSide
 
 _logger = logging.getLogger("hansa.run")
@@ -47,6 +47,23 @@ class RunRecord:
         """Called when lines of the history have reached the folder."""
         history = RunHistory(self._keep_line, now=time.perf_counter, clock=clock)
         self.run = Run(folder.path.name, folder.path, RunStatus.RUNNING, history, Timings(0.0, 0.0, 0.0), config=config)
+
+    def resume(self, num_lines: int) -> None:
+        """Go on with the history of a run that was interrupted; what it had after `num_lines` lines comes again."""
+        self._folder.mend(HISTORY)
+        history = self.run.history
+        for line in read_lines(self._folder.path / HISTORY):
+            history.add_line(line)
+        if history.num_lines < num_lines:
+            _logger.warning("%d lines of the history were lost with the machine", num_lines - history.num_lines)
+        elif history.num_lines > num_lines:
+            line = {"resumed": {"lines": num_lines}}
+            history.add_line(line)
+            self._folder.append(HISTORY, line)
+
+    def flush(self) -> None:
+        """Bring the history to disk."""
+        self._folder.flush()
 
     def write(self, sent: Mapping[str, Sent]) -> None:
         """Write the run's record as it stands.

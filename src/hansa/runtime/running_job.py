@@ -5,31 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hansa.errors import ConfigError, DecodeError, EncodeError
+from hansa.errors import HansaError
+from hansa.failpoints import reach
 from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
+from hansa.runtime.home_process import MOST_DEATHS, HomeProcess
+from hansa.runtime.job_journal import JobJournal
+from hansa.runtime.job_sites import END_GRACE_S, JobSites, JobWays
+from hansa.runtime.journal_writer import JournalWriter
 from hansa.runtime.log_tail import last_word
-from hansa.runtime.relay import RELAY, Head, from_network, to_network
-from hansa.runtime.run_paths import RunPaths, file_name
-from hansa.runtime.site_blobs import SiteBlobs
-from hansa.runtime.site_words import problem_of
-from hansa.wire.frames import BlobRef, Frame
+from hansa.runtime.relay import Head
+from hansa.runtime.run_paths import RunPaths
+from hansa.wire.frames import Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
 
 ENTRY = "hansa.runtime.job_server"
-END_GRACE_S = 5.0
-"""How long processes of a job may take to leave once it is over."""
-MOST_DEATHS = 3
-"""A site whose process dies so often under a job sits it out."""
-
 _logger = logging.getLogger("hansa.server")
 
 
@@ -49,30 +46,20 @@ class Network(Protocol):
         ...
 
 
-@dataclass
-class _Part:
-    """A site's part of the job."""
-
-    gpus: Sequence[int] | None
-    blobs: SiteBlobs
-    deaths: int = 0  # of its process
-    is_there: bool = False  # its process runs, as far as we know
-    is_told_to_end: bool = False  # its process is not missed any more
-    was_refused: bool = False  # some frame of it
-
-
 @dataclass(frozen=True)
 class ServerRules:
     """What the server's kit says of jobs.
 
     Attributes:
         root: The server's workspace root.
+        project: Whose server it is.
         poc: Whether all of this runs on one machine, to try it.
         allow_custom_code: Whether a job may bring code of its own.
         plugins: Packages whose classes a job may name, besides Hansa's own components.
     """
 
     root: Path
+    project: str = ""
     poc: bool = False
     allow_custom_code: bool = False
     plugins: Sequence[str] = ()
@@ -93,6 +80,7 @@ class RunningJob:
         network: The server process.
         launcher: Where the job's process comes from.
         pipes: Where it calls back.
+        journal: What is kept of the job; None: nothing, and the job does not survive its process.
     """
 
     def __init__(
@@ -103,6 +91,7 @@ class RunningJob:
         network: Network,
         launcher: JobLauncher,
         pipes: PipeServer,
+        journal: JournalWriter | None = None,
     ) -> None:
         self.id = deployment.job_id
         self.process = f"{self.id}@server"
@@ -111,20 +100,25 @@ class RunningJob:
         self._deployment = deployment
         self._rules = rules
         self._network = network
-        self._launcher = launcher
+        self._home = HomeProcess(
+            self.process, launcher=launcher, pipes=pipes, spec_of=self._spec, on_frame=self._from_process
+        )
+        self._journal = None if journal is None else JobJournal(self.id, writer=journal, paths=self.paths)
+        ways = JobWays(network.send, self._to_process, lambda: bool(self._verdict or self._abort_reason))
+        self.at_sites = JobSites(deployment, self.paths, ways=ways, journal=self._journal)
+        """Its parts at the sites."""
         self._pipes = pipes
-        self._pipe: AsyncPipe | None = None
-        self._early: list[tuple[Head, Sequence[bytes]]] = []  # for the process, before it has called back
-        self._parts: dict[str, _Part] = {}
+        self._restarting: asyncio.Task[None] | None = None
         self._verdict: tuple[JobState, str | None] | None = None
         self._abort_reason: str | None = None
         self._kill_at: asyncio.TimerHandle | None = None
         self.is_over = False
+        self._is_parked = False
 
     @property
     def sites(self) -> list[str]:
         """The sites it was given to."""
-        return sorted(self._parts)
+        return self.at_sites.names
 
     def takes(self, site: str) -> bool:
         """Whether it has an app for a site."""
@@ -138,7 +132,7 @@ class RunningJob:
         Raises:
             HansaError: The job is not as it should be, or the system refuses a process.
         """
-        self._parts = {name: self._new_part(name, gpus.get(name)) for name in sites}
+        self.at_sites.choose(sites, gpus)
         chosen = self.sites  # others may join meanwhile
         self.paths.make()
         await asyncio.to_thread(self._deployment.prepare, chosen)
@@ -146,118 +140,39 @@ class RunningJob:
             self._finish(JobState.ABORTED, self._abort_reason)
             return
         for name in chosen:
-            self._launch_at(name)
-        token = secrets.token_urlsafe(32)
-        self._pipes.expect(token, self.process)
+            self.at_sites.launch_at(name)
+        await self._home.launch()
+
+    async def resume(self, sites: Iterable[str], gpus: Mapping[str, Sequence[int]]) -> None:
+        """Go on where the journal ends: the server was started anew. Sites join as they come back."""
+        self.at_sites.choose(sites, gpus)
+        self.paths.make()
+        await self._restart("the server was started anew")
+
+    def _spec(self, token: str, recall: Path | None) -> ProcessSpec:
         threads = self._deployment.threads
-        await self._launcher.launch(
-            ProcessSpec(
-                name=self.process,
-                entry=ENTRY,
-                address=self._pipes.address,
-                token=token,
-                folder=self._rules.root,
-                log=self.paths.log,
-                environment=job_environment(os.environ, poc=self._rules.poc, gpus=None, threads=threads),
-                args={**self._deployment.server_args(self.sites), "policy": self._rules.policy()},
-            )
+        args = {**self._deployment.server_args(self.sites), "policy": self._rules.policy()}
+        return ProcessSpec(
+            name=self.process,
+            entry=ENTRY,
+            address=self._pipes.address,
+            token=token,
+            folder=self._rules.root,
+            log=self.paths.log,
+            environment=job_environment(os.environ, poc=self._rules.poc, gpus=None, threads=threads),
+            args={**args, "recall": None if recall is None else str(recall)},
         )
-
-    def join(self, site: str, gpus: Sequence[int] | None = None) -> None:
-        """A site that came, or came back, takes part from now on."""
-        if self._verdict is not None or self._abort_reason is not None:
-            self._network.send(site, Frame("stop", self.id, {"reason": "it is over", "grace_s": END_GRACE_S}))
-            return  # the site may have missed that
-        part = self._parts.get(site)
-        if part is None:
-            part = self._parts[site] = self._new_part(site, gpus)
-        elif part.deaths >= MOST_DEATHS:
-            return
-        self._deployment.prepare([site])
-        self._to_process({"k": "site_back", "site": site})
-        self._launch_at(site)
-
-    def _new_part(self, site: str, gpus: Sequence[int] | None) -> _Part:
-        return _Part(gpus, SiteBlobs(site, self.paths.incoming / site))
-
-    def _launch_at(self, site: str) -> None:
-        part = self._parts[site]
-        app, head = self._deployment.for_site(site)
-        part.blobs.offer([app], [self._deployment.archive_of(site)])
-        head = {**head, "gpus": None if part.gpus is None else list(part.gpus)}
-        if not self._network.send(site, Frame("launch", self.id, head, (), (app,))):
-            self.site_down(site, "it is not connected")
 
     def attach(self, pipe: AsyncPipe) -> None:
         """The job's process has called back."""
-        self._pipe = pipe
-        pipe.on_frame = self._from_process
-        early, self._early = self._early, []
-        for head, parts in early:
-            pipe.send(head, parts)
-
-    # -- sites -------------------------------------------------------------------------------------------------
-
-    def site_down(self, site: str, reason: str, *, final: bool = False) -> None:
-        """A site is lost, has left, or its process is gone.
-
-        Args:
-            site: The site.
-            reason: Why.
-            final: Whether it will not take part in this job again.
-        """
-        part = self._parts.get(site)
-        if part is not None and not self.is_over:
-            part.is_there = False
-            self._to_process({"k": "site_down", "site": site, "reason": reason, "final": final})
-
-    def _died(self, site: str, how: str) -> None:
-        """A site's process has ended under the job: it is started anew, if that has not happened too often."""
-        part = self._parts[site]
-        part.deaths += 1
-        is_last = part.deaths >= MOST_DEATHS
-        self.site_down(site, f"its process {how}", final=is_last)
-        if not is_last and not part.is_told_to_end and self._abort_reason is None:
-            self.join(site)
-
-    def from_site(self, site: str, frame: Frame) -> None:
-        """A frame of a site; who sent it was told by its certificate."""
-        part = self._parts.get(site)
-        if part is None:
-            _logger.warning("job %s: a frame of %s, which takes no part, is refused", self.id, site)
-            return
-        match frame.kind:
-            case "launched":
-                part.is_there = True
-            case "launch_failed":
-                self.site_down(site, str(frame.head.get("reason", "it cannot start the job")), final=True)
-            case "exited":
-                if self._verdict is None and not frame.head.get("expected"):
-                    self._died(site, str(frame.head.get("how", "is gone")))
-            case _ if frame.kind == RELAY:
-                self._relay(site, part, frame)
-
-    def _relay(self, site: str, part: _Part, frame: Frame) -> None:
-        folder = self.paths.incoming / site
-        try:
-            head = from_network(frame, folder)
-            if (problem := problem_of(head)) is not None:
-                raise DecodeError(problem)
-            part.blobs.take(frame.blobs)
-        except DecodeError as error:
-            if not part.was_refused:  # once: it might go on for ever
-                part.was_refused = True
-                _logger.warning("job %s: a frame of %s is refused: %s", self.id, site, error)
-            return
-        head["site"] = site
-        self._to_process(head, frame.parts)
+        self._home.attach(pipe)
 
     # -- the process -------------------------------------------------------------------------------------------
 
     def _from_process(self, head: Head, parts: list[bytes]) -> None:
         to = head.get("to")
         if to is not None:
-            self._to_sites(head, parts)
+            self.at_sites.send(head, parts)
             return
         match head.get("k"):
             case "running" | "waiting" if self._abort_reason is not None:
@@ -273,44 +188,55 @@ class RunningJob:
                 self._network.changed(self, None, reason=None)
             case "done":
                 self._finish(JobState(head["status"]), head.get("cause"))
+            case "decision" if self._journal is not None:
+                self._journal.decision(head)
+            case "commit" if self._journal is not None:
+                self._home.hold()
+                self._journal.commit(head, parts, then=self._committed)
 
-    def _to_sites(self, head: Head, parts: Sequence[bytes]) -> None:
-        each = head.pop("each", None) or {}
-        targets = head.pop("to")
-        frame, files = to_network(self.id, head, parts)
-        for site in targets:
-            part = self._parts.get(site)
-            if part is None:
-                continue
-            part.is_told_to_end |= head.get("k") == "end"
-            if files:
-                part.blobs.offer(frame.blobs, files)
-            own = each.get(site)
-            said = frame if own is None else Frame(RELAY, self.id, {**frame.head, **own}, frame.parts, frame.blobs)
-            try:
-                self._network.send(site, said)
-            except EncodeError as error:
-                _logger.error("job %s: nothing of this kind can be sent to %s: %s", self.id, site, error)
-                if head.get("k") == "task":
-                    self._to_process({"k": "lost", "site": site, "cause": str(error), **(own or {})})
+    def _committed(self) -> None:
+        reach("commit.after_before_broadcast")
+        self._home.num_deaths = 0
+        self._home.let_go()
 
     def _to_process(self, head: Head, parts: Sequence[bytes] = ()) -> None:
-        if self._pipe is not None:
-            self._pipe.send(head, parts)
-        elif not self.is_over:
-            self._early.append((head, parts))
+        if not self.is_over:
+            self._home.send(head, parts)
 
     def exited(self, report: ExitReport) -> None:
         """The job's process on the server has ended."""
-        self._pipe = None
+        self._home.gone()
+        how = f"its process on the server {report.how}"
+        if self._is_parked:
+            self._end()
+            return
+        is_wanted = self._verdict is None and self._abort_reason is None
+        if is_wanted and self._journal is not None and self._home.num_deaths < MOST_DEATHS:
+            self._restarting = asyncio.get_running_loop().create_task(self._restart(how))
+            return
         if self._verdict is None:
             aborted = self._abort_reason is not None
-            cause = (
-                self._abort_reason if aborted else f"its process on the server {report.how}{last_word(self.paths.log)}"
-            )
+            cause = self._abort_reason if aborted else f"{how}{last_word(self.paths.log)}"
             self._finish(JobState.ABORTED if aborted else JobState.FAILED, cause)
         if self._kill_at is not None:
             self._kill_at.cancel()
+        self._end()
+
+    async def _restart(self, how: str) -> None:
+        assert self._journal is not None
+        self._network.changed(self, JobState.WAITING, reason=f"{how}; the job goes on")
+        try:
+            await asyncio.to_thread(self._deployment.prepare, self.sites)
+            recall = await self._journal.recall(self._home.num_starts + 1)
+            if self._abort_reason is None:
+                for site in self.sites:
+                    self.at_sites.join(site)
+                await self._home.launch(recall)
+                return
+        except (HansaError, OSError) as error:
+            self._finish(JobState.FAILED, f"{how}, and the job cannot go on: {error}")
+        else:
+            self._finish(JobState.ABORTED, self._abort_reason)
         self._end()
 
     # -- ending ------------------------------------------------------------------------------------------------
@@ -321,7 +247,7 @@ class RunningJob:
             return
         self._abort_reason = reason
         self._to_process({"k": "abort", "reason": reason})
-        self._stop_sites(reason, grace_s)
+        self.at_sites.stop(reason, grace_s)
         self._kill_later(grace_s)
 
     def _finish(self, state: JobState, cause: str | None) -> None:
@@ -330,53 +256,41 @@ class RunningJob:
         if self._abort_reason is not None and state is not JobState.COMPLETED:
             state, cause = JobState.ABORTED, self._abort_reason
         self._verdict = state, cause
-        self._stop_sites(cause or state.value, END_GRACE_S)
+        self.at_sites.takes_blobs = False
+        self.at_sites.stop(cause or state.value, END_GRACE_S)
+        reach("job.before_terminal")
         self._network.changed(self, state, reason=cause)
-        if self._pipe is None:
-            self._end()
-        else:
+        reach("job.after_terminal")
+        if self._home.is_there:
             self._kill_later(END_GRACE_S)
+        else:
+            self._end()
 
-    def failed_to_begin(self, cause: str) -> None:
-        """Its processes could not be started."""
+    def park(self) -> None:
+        """The server is being stopped: the job's process ends, and goes on when the server is back."""
+        self._is_parked = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+        if self._home.is_launched:
+            self._home.kill()
+        else:
+            self._end()
+
+    def fail(self, cause: str) -> None:
+        """It cannot begin, or cannot go on."""
         self._finish(JobState.FAILED, cause)
 
     def _kill_later(self, grace_s: float) -> None:
         if self._kill_at is None:
             loop = asyncio.get_running_loop()
-            self._kill_at = loop.call_later(grace_s, self._launcher.kill, self.process)
-
-    def _stop_sites(self, reason: str, grace_s: float) -> None:
-        for site in self.sites:
-            self._network.send(site, Frame("stop", self.id, {"reason": reason, "grace_s": grace_s}))
+            self._kill_at = loop.call_later(grace_s, self._home.kill)
 
     def _end(self) -> None:
-        if not self.is_over:
-            self.is_over = True
+        if self.is_over:
+            return
+        self.is_over = True
+        if not self._is_parked:
             self.paths.drop_blobs()
-            self._network.over(self)
-
-    # -- blobs, on their threads -------------------------------------------------------------------------------
-
-    def target_of(self, site: str, ref: BlobRef) -> Path:
-        """Where a blob of a site goes.
-
-        Raises:
-            ConfigError: The job does not take it.
-            DecodeError: Its name is none.
-        """
-        part = self._parts.get(site)
-        if part is None or self._verdict is not None:
-            raise ConfigError(f"job {self.id} takes nothing of {site}")
-        return part.blobs.target_of(file_name(ref.name))
-
-    def source_of(self, site: str, name: str) -> Path:
-        """Where a blob lies that a site may fetch.
-
-        Raises:
-            ConfigError: It may not, or the task is over.
-        """
-        part = self._parts.get(site)
-        if part is None:
-            raise ConfigError(f"job {self.id} has nothing for {site}")
-        return part.blobs.source_of(name)
+            if self._journal is not None:
+                self._journal.drop()
+        self._network.over(self)

@@ -62,6 +62,7 @@ class ServerProcess:
         self._commands = commands
         rules = ServerRules(
             kit.folder,
+            kit.identity.project,
             poc=bool(settings.get("poc")),
             allow_custom_code=bool(settings.get("allow_custom_code")),
             plugins=tuple(settings.get("plugins", ())),
@@ -87,7 +88,8 @@ class ServerProcess:
         self.desk.open()
         await self.jobs.open()
         await self._forks.attach(self.jobs.exited)
-        return await self._network.start(self._kit.settings.get("listen", "0.0.0.0"), self._kit.server_port)
+        everywhere = "::" if ":" in self._kit.server_host else "0.0.0.0"
+        return await self._network.start(self._kit.settings.get("listen", everywhere), self._kit.server_port)
 
     async def stop(self, grace_s: float) -> None:
         """Take no more jobs, have those that run end, and leave nothing behind."""
@@ -110,8 +112,8 @@ class ServerProcess:
                 session.send(Frame("stop", str(job_id), {"reason": "the server knows no such job", "grace_s": 0.0}))
         for job in list(self.jobs.running.values()):
             if name in job.sites:
-                job.join(name)
-        self.jobs.queue.site_up(name, settings)
+                job.at_sites.join(name)
+        self.jobs.site_up(name, settings)
 
     def site_disconnected(self, session: SiteSession) -> None:
         """Its connection is gone; it has a while to come back."""
@@ -129,7 +131,7 @@ class ServerProcess:
         self.jobs.queue.site_down(name)
         self._asking.gone(name)
         for job in list(self.jobs.running.values()):
-            job.site_down(name, reason)
+            job.at_sites.site_down(name, reason)
 
     def site_frame(self, session: SiteSession, frame: Frame) -> None:
         """A frame of a site."""
@@ -139,7 +141,7 @@ class ServerProcess:
         elif frame.kind == "leaving":
             session.close("it has left")
         elif (job := self.jobs.running.get(frame.job)) is not None:
-            job.from_site(name, frame)
+            job.at_sites.from_site(name, frame)
 
     def alarm(self, text: str) -> None:
         """Something that a person should look at."""
@@ -177,13 +179,13 @@ class ServerProcess:
         """Where a blob of a peer goes; on a blob's thread."""
         if peer.role == "admin":
             return self.desk.place_of(peer, ref.name)
-        return self._running(job).target_of(peer.name, ref)
+        return self._running(job).at_sites.target_of(peer.name, ref)
 
     def download_source(self, peer: Peer, job: str, *, name: str) -> Path:
         """Where a blob lies that a peer may fetch; on a blob's thread."""
         if peer.role == "admin":
             return self.jobs.results_file(job)
-        return self._running(job).source_of(peer.name, name)
+        return self._running(job).at_sites.source_of(peer.name, name)
 
     def _running(self, job_id: str) -> RunningJob:
         running = self.jobs.running.get(job_id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hansa.apis.client import Client
 from hansa.apis.controller_spec import TaskCompletionStatus
-from hansa.apis.engine import RoundKey, Stateful, port
+from hansa.apis.engine import RoundKey
 from hansa.apis.event_type import EventType
 from hansa.apis.filter import Filter
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
@@ -29,8 +30,8 @@ from hansa.runtime.outbox import Outbox
 from hansa.runtime.phases import Phases
 from hansa.runtime.seeding import seed_everything, task_seed
 from hansa.runtime.standing import OpenSink, StandingTasks
+from hansa.runtime.workflow_progress import KeepProgress, Progress, ProgressKeeper
 from hansa.wire.blobs import Allocate, AllocatingSink, Sink, fresh
-from hansa.wire.codec import to_bytes
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class ServerSettings:
         may_fold: Whether whoever holds the sites may fold their results.
         open_sink: Where tasks are written; None: into memory of `allocate`.
         maps_results: Whether results come as maps of files, which cost nothing while nobody looks at them.
+        keep_progress: Makes commits durable; None: nobody does.
+        begun: Where the run goes on.
     """
 
     seed: int
@@ -54,6 +57,8 @@ class ServerSettings:
     may_fold: bool = True
     open_sink: OpenSink | None = None
     maps_results: bool = False
+    keep_progress: KeepProgress | None = None
+    begun: Progress = Progress()  # noqa: RUF009  frozen
 
     def sink(self) -> tuple[Sink, Callable[[], None]]:
         """Where the bodies of one task are written, and what clears it when the task is over."""
@@ -101,8 +106,6 @@ class ServerSide:
         self.engine = engine
         self.abort_signal = abort
         self.outcome = Outcome()
-        self.num_commits = 0
-        self.last_commit = b""
         self._settings = settings
         self._app = app
         self.outbox = outbox
@@ -112,6 +115,9 @@ class ServerSide:
         self._foreign = any(map(has_foreign_part, app.handlers))
         self.draws = bool(app.task_result_filters) or self._foreign
         self._logger = logging.getLogger("hansa.server")
+        self.progress = ProgressKeeper(
+            app.components, engine.manager, keep=settings.keep_progress, begun=settings.begun
+        )
         engine.on_commit = self._commit
         engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
         engine.on_stop = lambda: self.stop("a component asked the run to stop")
@@ -157,6 +163,8 @@ class ServerSide:
         for index, (workflow_id, responder) in enumerate(self._app.workflows):
             if self.abort_signal.triggered:
                 return
+            if index < self.progress.first_workflow:  # it was over before the restart
+                continue
             seed_everything(task_seed(self._settings.seed, f"{index}/server"))
             self._run_workflow(_Workflow(index, workflow_id, responder))
 
@@ -167,6 +175,10 @@ class ServerSide:
             started = self._guard(workflow, "start", workflow.responder.initialize_run, fl_ctx)
             if started:
                 self.engine.fire_own(EventType.START_WORKFLOW, fl_ctx)
+        if started and not self.abort_signal.triggered:
+            with self.engine.new_context() as fl_ctx:
+                restore = partial(self.progress.restore_workflow, workflow.index, workflow.responder, fl_ctx=fl_ctx)
+                started = self._guard(workflow, "restore", restore)
         if started and not self.abort_signal.triggered:
             self._current = workflow
             with self.engine.new_context() as fl_ctx:
@@ -186,12 +198,8 @@ class ServerSide:
         return True
 
     def _commit(self, workflow_state: Mapping[str, Any]) -> int:  # Any: a workflow's own affair
-        """Keep the progress in memory, as bytes: what cannot be encoded is found here and not after a crash."""
-        parts = ((name, port(part, Stateful)) for name, part in self._app.components.items())
-        states = {name: part.state() for name, part in parts if part is not None}
-        self.last_commit = to_bytes({"workflow": dict(workflow_state), "components": states})
-        self.num_commits += 1
-        return self.num_commits
+        assert self._current is not None
+        return self.progress.commit(self._current.index, self._current.responder, state=workflow_state)
 
     # -- hand-outs ---------------------------------------------------------------------------------------------
 

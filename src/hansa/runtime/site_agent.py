@@ -17,7 +17,7 @@ from hansa.provision.kit import Kit
 from hansa.runtime.fork_server import ExitReport, ForkServer
 from hansa.runtime.log_tail import last_lines
 from hansa.runtime.relay import RELAY
-from hansa.runtime.run_paths import RunPaths
+from hansa.runtime.run_paths import RunPaths, left_behind
 from hansa.runtime.site_job import END_GRACE_S, SiteJob, SiteRules, held
 from hansa.wire.frames import Frame
 from hansa.wire.net_client import SiteClient
@@ -43,6 +43,7 @@ class SiteAgent:
         self._forks = forks
         self._on_connected = on_connected
         self._jobs: dict[str, SiteJob] = {}
+        self._left = left_behind(kit.folder, kit.identity.name)  # by an agent before this one
         self._pipes = PipeServer(kit.folder / "sockets", self._called_back)
         settings = kit.settings
         self._rules = SiteRules(
@@ -76,7 +77,7 @@ class SiteAgent:
     async def stop(self, grace_s: float) -> None:
         """Leave: jobs get a while to end, then nothing of them is left."""
         for job in list(self._jobs.values()):
-            job.stop(self._forks, grace_s=0.0)
+            job.park(self._forks)
         self._client.send(Frame("leaving"))
         await self._client.stop()
         await self._forks.close()
@@ -84,7 +85,7 @@ class SiteAgent:
     def _hello(self) -> dict[str, Any]:  # Any: JSON
         settings = {key: self._kit.settings[key] for key in _HELLO_KEYS if key in self._kit.settings}
         settings.setdefault("gpus", num_gpus())
-        return {"settings": settings, "jobs": held(self._jobs)}
+        return {"settings": settings, "jobs": sorted({*held(self._jobs), *self._left})}
 
     # -- the network's handlers --------------------------------------------------------------------------------
 
@@ -106,6 +107,8 @@ class SiteAgent:
         elif frame.kind == "launch":
             self._begin(self._launch(frame))
         elif frame.kind == "stop":
+            if (left := self._left.pop(frame.job, None)) is not None:
+                left.drop_blobs()
             if job is not None:
                 job.stop(self._forks, grace_s=min(float(frame.head.get("grace_s", END_GRACE_S)), END_GRACE_S))
         elif frame.kind == "ask":
@@ -115,6 +118,7 @@ class SiteAgent:
 
     async def _launch(self, frame: Frame) -> None:
         job = self._jobs.get(frame.job)
+        self._left.pop(frame.job, None)
         if job is not None:  # it runs, or is being started
             job.present()
             return

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ class SiteJob:
         self._pipe: AsyncPipe | None = None
         self._ready: Frame | None = None
         self._transfers: set[asyncio.Task[None]] = set()
+        self._uploads: dict[str, asyncio.Future[None]] = {}
         self._is_told_to_end = False
 
     # -- the process -------------------------------------------------------------------------------------------
@@ -106,10 +108,13 @@ class SiteJob:
         if self._head.get("custom") and not self._rules.allow_custom_code:
             raise ConfigError("the job brings code of its own, which this site does not allow (allow_custom_code)")
         self.paths.make()
+        self.paths.claim(self.id)
         if not self.paths.app.exists():  # else the process is started anew
-            archive = self.paths.folder / "app.zip"
+            archive, staging = self.paths.folder / "app.zip", self.paths.folder / ".app"
             await self._uplink.download(self.id, app, path=archive)
-            await asyncio.to_thread(unpack, archive, self.paths.app)
+            shutil.rmtree(staging, ignore_errors=True)  # of an agent that died meanwhile
+            await asyncio.to_thread(unpack, archive, staging)
+            staging.rename(self.paths.app)
             archive.unlink()
         token = secrets.token_urlsafe(32)
         pipes.expect(token, self.process)
@@ -157,19 +162,31 @@ class SiteJob:
         self._uplink.send(Frame("exited", self.id, {"how": report.how, "code": report.code, "expected": expected}))
         if not expected:
             _logger.warning("job %s: its process %s", self.id, report.how)
-        self._over()
+        if self._is_told_to_end:
+            self._over()
+        else:  # the job may go on, with what its process has kept
+            self._on_over(self)
+
+    def park(self, launcher: JobLauncher) -> None:
+        """The agent leaves: the process ends, and what it has kept stays for when the agent is back."""
+        self._stop_transfers()
+        if self.is_running:
+            launcher.kill(self.process)
 
     def stop(self, launcher: JobLauncher, *, grace_s: float) -> None:
         """The job is over: its process may leave by itself for a while, and is then made to."""
         self._is_told_to_end = True
-        for transfer in self._transfers:
-            transfer.cancel()
+        self._stop_transfers()
         if not self.is_running:
             self._over()
         elif grace_s > 0:
             asyncio.get_running_loop().call_later(grace_s, self._end, launcher)
         else:
             launcher.kill(self.process)
+
+    def _stop_transfers(self) -> None:
+        for transfer in (*self._transfers, *self._uploads.values()):
+            transfer.cancel()
 
     def _end(self, launcher: JobLauncher) -> None:
         if self.is_running:
@@ -224,8 +241,17 @@ class SiteJob:
 
     async def _bring(self, frame: Frame, files: Sequence[Path]) -> None:
         for ref, path in zip(frame.blobs, files, strict=True):
-            await self._uplink.upload(self.id, ref, path=path)
+            await self._upload(ref, path)
         self._send(frame)
+
+    async def _upload(self, ref: BlobRef, path: Path) -> None:
+        """Bring a blob to the server; where that is under way, since a result is asked for again, wait for it."""
+        under_way = self._uploads.get(ref.name)
+        if under_way is None:
+            under_way = asyncio.ensure_future(self._uplink.upload(self.id, ref, path=path))
+            self._uploads[ref.name] = under_way
+            under_way.add_done_callback(lambda _: self._uploads.pop(ref.name, None))
+        await asyncio.shield(under_way)
 
     def _send(self, frame: Frame) -> None:
         try:

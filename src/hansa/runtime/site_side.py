@@ -16,6 +16,7 @@ from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from hansa.apis.signal import Signal
 from hansa.errors import EncodeError, RunError
+from hansa.failpoints import reach
 from hansa.jobs.build import ClientApp
 from hansa.runtime import user_code
 from hansa.runtime.devices import is_out_of_memory
@@ -281,6 +282,7 @@ class SiteSide:
             fire(EventType.BEFORE_TASK_EXECUTION, fl_ctx)
         with phases.of("execute"):
             reply = self._execute(executor, name, filtered, fl_ctx)
+            reach("train.mid")
         with phases.of("filters and events at sites"):
             fl_ctx.set_prop(FLContextKey.TASK_RESULT, reply, private=True, sticky=False)
             fire(EventType.AFTER_TASK_EXECUTION, fl_ctx)

@@ -20,6 +20,7 @@ import grpc
 import grpc.aio
 
 from hansa.errors import ConfigError, DecodeError, HansaError, RunError
+from hansa.failpoints import reach
 from hansa.wire.blob_files import Part, part_of
 from hansa.wire.frames import BlobRef, Peer
 from hansa.wire.net_frames import dump, load
@@ -176,6 +177,7 @@ class BlobService:
                 if writing is not None:
                     await asyncio.shield(writing)
                 writing = self._loop.run_in_executor(self._threads, part.write, chunk)
+                reach("result.mid_stream")
             if writing is not None:
                 await asyncio.shield(writing)
             if left:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import grpc
 
 from hansa.errors import DecodeError, RunError
+from hansa.failpoints import reach
 from hansa.wire.blob_files import Part, part_of
 from hansa.wire.blob_service import HEADER
 from hansa.wire.frames import BlobRef
@@ -70,6 +71,12 @@ class Stop:
             raise Cancelled("the transfer is not wanted any more")
 
 
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+        reach("send.mid_stream")
+
+
 class BlobChannel:
     """Moves blobs to and from a server; any thread, each call on the caller's.
 
@@ -104,7 +111,7 @@ class BlobChannel:
                     said["offset"] = json.loads(asked.result())["offset"]
                     stream.seek(said["offset"])
                 metadata = ((HEADER, json.dumps(said).encode()),)
-                call = self._upload.future(iter(lambda: stream.read(CHUNK_BYTES), b""), metadata=metadata)
+                call = self._upload.future(_chunks(stream), metadata=metadata)
                 stop.watch(call)
                 call.result()
             except (grpc.RpcError, grpc.FutureCancelledError) as error:

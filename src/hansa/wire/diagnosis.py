@@ -58,7 +58,7 @@ def diagnose(
         timeout_s: How long a step may take.
         environment: Where a proxy may be named.
     """
-    where = f"{host}:{port}"
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if (problem := _own(tls)) is not None:
         return f"{where}: {problem}"
     try:
@@ -72,7 +72,7 @@ def diagnose(
             sock.settimeout(timeout_s)
             found = _connected(sock, address)
             if found is None:
-                return f"{where}: {_handshake(sock, host, tls=tls)}"
+                return f"{where}: {_handshake(sock, host, address=address, tls=tls)}"
             problem = found
     return f"{where}: {problem}{_proxy(environment)}"
 
@@ -143,7 +143,7 @@ def _dates(certificate: object, whose: str) -> str | None:
 # -- the handshake -----------------------------------------------------------------------------------------------------
 
 
-def _handshake(sock: socket.socket, host: str, *, tls: Tls) -> str:
+def _handshake(sock: socket.socket, host: str, *, address: Any, tls: Tls) -> str:  # Any: each family's own
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=tls.ca.decode())
     context.set_alpn_protocols(["h2"])
     with tempfile.TemporaryDirectory() as folder:  # ssl takes files only
@@ -155,9 +155,10 @@ def _handshake(sock: socket.socket, host: str, *, tls: Tls) -> str:
             context.load_cert_chain(file)
         except ssl.SSLError:
             return f"the kit's certificate and key do not fit together: {_NEW_KIT}"
-    address, timeout_s = sock.getpeername(), sock.gettimeout()
+    timeout_s = sock.gettimeout()
     try:
-        with context.wrap_socket(sock, server_hostname=host) as wrapped:
+        with context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False) as wrapped:
+            wrapped.do_handshake()  # said here, it fails also where the connection was reset before
             heard = wrapped.recv(1)  # with TLS 1.3 the server says only now what it thinks of our certificate
             protocol = wrapped.selected_alpn_protocol()
     except ssl.SSLCertVerificationError as error:

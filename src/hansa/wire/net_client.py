@@ -261,9 +261,8 @@ class SiteClient:
             self._handlers.disconnected(reason)
 
     async def _pause(self, failures: int) -> None:
-        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures, 10))
         with suppress(TimeoutError):
-            async with asyncio.timeout(longest * self._draw.random()):
+            async with asyncio.timeout(pause_s(failures, self._draw)):
                 await self._stopping.wait()
 
     # -- blobs -------------------------------------------------------------------------------------------------
@@ -320,6 +319,11 @@ class SiteClient:
                 grpc.secure_channel(self._server, credentials, options=options), lambda: self.session
             )
         return self._blobs
+
+
+def pause_s(failures: int, draw: random.Random) -> float:
+    """How long to wait before the next try, after so many that failed: at most 5 s, with chance and all."""
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures, 10)) * draw.random()
 
 
 def _up(frames: Sequence[pb.Frame], received: int) -> pb.Up:

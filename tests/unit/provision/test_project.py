@@ -32,9 +32,17 @@ def test_the_sample_can_be_read(tmp_path: Path) -> None:
     assert project.ignored == ()
 
 
-def test_a_server_may_be_reached_at_an_ipv6_address(tmp_path: Path) -> None:
-    project = read(tmp_path, made("{name: fl.example.org, type: server, org: lead, default_host: '2001:DB8::1'}", SITE))
-    assert project.server.hosts == ("2001:db8::1", "fl.example.org")
+@pytest.mark.parametrize("address", ["2001:DB8::1", "[2001:db8::1]"])
+def test_a_server_may_be_reached_at_an_ipv6_address(tmp_path: Path, address: str) -> None:
+    server = f"{{name: fl.example.org, type: server, org: lead, default_host: '{address}', host_names: ['[::1]']}}"
+    project = read(tmp_path, made(server, SITE))
+    assert project.server.hosts == ("2001:db8::1", "fl.example.org", "::1")
+
+
+@pytest.mark.parametrize("address", ["[2001:db8::1", "2001:db8::1]", "[[::1]]", "[fl.example.org]", "[]", "::1:x"])
+def test_what_is_no_ipv6_address(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match="is no host name or"):
+        read(tmp_path, made(f"{{name: a.org, type: server, org: lead, default_host: '{address}'}}", SITE))
 
 
 def test_what_the_file_says_becomes_settings(tmp_path: Path) -> None:

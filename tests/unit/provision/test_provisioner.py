@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hansa.provision.authority import Authority
 from hansa.provision.identity import Identity, KitError, Role
 from hansa.provision.kit import Kit
 from hansa.provision.project import Participant, Project
-from hansa.provision.provisioner import provision
+from hansa.provision.provisioner import make_kits, provision
 from hansa.provision.start_files import unit
 
 PROJECT = Project(
@@ -83,6 +84,17 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "p").touch()
     with pytest.raises(ConfigError, match=r"p: cannot be written"):
         provision(PROJECT, tmp_path)
+
+
+@pytest.mark.parametrize("host", ["2001:db8::1", "[2001:db8::1]"])
+def test_a_server_at_an_ipv6_address(tmp_path: Path, host: str) -> None:
+    kits = {name: Kit.load(folder) for name, folder in make_kits(tmp_path, server_host=host, sites=["site-1"]).items()}
+    assert {each.server_address for each in kits.values()} == {"[2001:db8::1]:8002"}
+    names = x509.load_pem_x509_certificate(kits["server"].certificate).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert IPv6Address("2001:db8::1") in names.value.get_values_for_type(x509.IPAddress)
+    assert "[2001:db8::1]:8002" in (tmp_path / "site-1" / "startup" / "readme.txt").read_text()
 
 
 def test_an_authority_that_is_damaged_is_not_made_anew(tmp_path: Path) -> None:

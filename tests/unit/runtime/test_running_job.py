@@ -13,7 +13,8 @@ from hansa.errors import ConfigError, EncodeError
 from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, OnExit, ProcessSpec
-from hansa.runtime.running_job import MOST_DEATHS, RunningJob, ServerRules
+from hansa.runtime.home_process import MOST_DEATHS
+from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import BlobRef, Frame
 from hansa.wire.pipe import AsyncPipe, Pipe, PipeServer, connect_pipe
 
@@ -148,11 +149,11 @@ def test_each_site_is_told_once_and_gets_its_app_without_what_is_the_servers(tmp
             "threads": 1, "custom": True, "name": "two", "gpus": None,
         }  # fmt: skip
         (app,) = frames["a"].blobs
-        assert stage.job.source_of("a", app.name).stat().st_size == app.size_bytes
+        assert stage.job.at_sites.source_of("a", app.name).stat().st_size == app.size_bytes
         with pytest.raises(ConfigError, match="no blob 'other.zip' for a"):
-            stage.job.source_of("a", "other.zip")
+            stage.job.at_sites.source_of("a", "other.zip")
         with pytest.raises(ConfigError, match="has nothing for c"):
-            stage.job.source_of("c", app.name)
+            stage.job.at_sites.source_of("c", app.name)
         args = stage.launcher.launched[0].args
         assert (args["sites"], args["min_sites"], args["tags"]) == (["a", "b"], 1, {"a": ["x"], "b": []})
         assert args["policy"] == {"custom": False, "anything": False, "plugins": []}
@@ -177,9 +178,9 @@ def test_frames_go_where_they_should_and_say_who_sent_them(tmp_path: Path) -> No
             {"k": "task", "number": 2},
         )
         assert to_a.parts == to_b.parts == (b"envelope",)
-        assert stage.job.source_of("b", out.name) == out
+        assert stage.job.at_sites.source_of("b", out.name) == out
 
-        stage.job.from_site("a", Frame("relay", stage.job.id, {**RESULT, "site": "b"}, (b"r",)))
+        stage.job.at_sites.from_site("a", Frame("relay", stage.job.id, {**RESULT, "site": "b"}, (b"r",)))
         assert await stage.heard() == {**RESULT, "site": "a"}  # whatever it says of itself
 
     play(Stage(tmp_path), story)
@@ -189,7 +190,7 @@ def test_what_a_fast_site_says_waits_until_the_process_has_called_back(tmp_path:
     async def story(stage: Stage) -> None:
         await stage.pipes.start()
         await stage.job.begin(["a"], {})
-        stage.job.from_site("a", Frame("relay", stage.job.id, {"k": "ready", "error": None}, (b"props",)))
+        stage.job.at_sites.from_site("a", Frame("relay", stage.job.id, {"k": "ready", "error": None}, (b"props",)))
         await stage.call_back()
         assert stage.process is not None
         frame = await asyncio.to_thread(stage.process.receive)
@@ -202,8 +203,8 @@ def test_a_site_says_nothing_in_the_servers_place(tmp_path: Path, caplog: Any) -
     async def story(stage: Stage) -> None:
         await stage.begin("a")
         for head in ({"k": "abort", "reason": "I want"}, {"k": "ended"}, {"k": "site_down", "site": "b"}):
-            stage.job.from_site("a", Frame("relay", stage.job.id, head))
-        stage.job.from_site("a", Frame("relay", stage.job.id, {"k": "started"}))
+            stage.job.at_sites.from_site("a", Frame("relay", stage.job.id, head))
+        stage.job.at_sites.from_site("a", Frame("relay", stage.job.id, {"k": "started"}))
         assert await stage.heard() == {"k": "started", "site": "a"}
         assert caplog.text.count("a frame of a is refused") == 1
 
@@ -215,14 +216,14 @@ def test_a_result_without_its_blob_or_of_a_stranger_is_refused(tmp_path: Path, c
         await stage.begin("a")
         ref = BlobRef("r-0.safetensors", 3, "sha256:00")
         result = Frame("relay", stage.job.id, RESULT, (), (ref,))
-        stage.job.from_site("a", result)
-        stage.job.from_site("mallory", Frame("relay", stage.job.id, {**RESULT, "number": 66}))
+        stage.job.at_sites.from_site("a", result)
+        stage.job.at_sites.from_site("mallory", Frame("relay", stage.job.id, {**RESULT, "number": 66}))
         with pytest.raises(ConfigError, match="takes nothing of mallory"):
-            stage.job.target_of("mallory", ref)
-        target = stage.job.target_of("a", ref)
-        stage.job.from_site("a", result)  # its blob is still on the way
+            stage.job.at_sites.target_of("mallory", ref)
+        target = stage.job.at_sites.target_of("a", ref)
+        stage.job.at_sites.from_site("a", result)  # its blob is still on the way
         target.write_bytes(b"abc")
-        stage.job.from_site("a", result)
+        stage.job.at_sites.from_site("a", result)
         heard = await stage.heard()  # none of the others got through
         assert heard["blobs"] == [{"name": ref.name, "path": str(target), "size": 3, "digest": "sha256:00"}]
         assert "it comes without its blob r-0.safetensors" in caplog.text
@@ -234,15 +235,15 @@ def test_a_result_without_its_blob_or_of_a_stranger_is_refused(tmp_path: Path, c
 def test_blobs_that_never_came_leave_room_for_others(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         await stage.begin("a")
-        there = stage.job.target_of("a", BlobRef("there", 1, "sha256:00"))
+        there = stage.job.at_sites.target_of("a", BlobRef("there", 1, "sha256:00"))
         there.write_bytes(b"a")
         for number in range(200):  # each is refused afterwards, for want of room, say
-            stage.job.target_of("a", BlobRef(f"r-{number}", 3, "sha256:00"))
+            stage.job.at_sites.target_of("a", BlobRef(f"r-{number}", 3, "sha256:00"))
         for number in range(62):
-            stage.job.target_of("a", BlobRef(f"kept-{number}", 3, "sha256:00")).write_bytes(b"abc")
-        stage.job.target_of("a", BlobRef("last", 3, "sha256:00")).write_bytes(b"abc")
+            stage.job.at_sites.target_of("a", BlobRef(f"kept-{number}", 3, "sha256:00")).write_bytes(b"abc")
+        stage.job.at_sites.target_of("a", BlobRef("last", 3, "sha256:00")).write_bytes(b"abc")
         with pytest.raises(ConfigError, match="64 blobs waiting"):
-            stage.job.target_of("a", BlobRef("more", 3, "sha256:00"))
+            stage.job.at_sites.target_of("a", BlobRef("more", 3, "sha256:00"))
 
     play(Stage(tmp_path), story)
 
@@ -263,14 +264,16 @@ def test_a_site_whose_process_dies_is_started_anew_but_not_for_ever(tmp_path: Pa
     async def story(stage: Stage) -> None:
         await stage.begin("a", "b")
         for death in range(1, MOST_DEATHS + 1):
-            stage.job.from_site("a", Frame("exited", stage.job.id, {"how": "was killed by SIGKILL", "code": -9}))
+            stage.job.at_sites.from_site(
+                "a", Frame("exited", stage.job.id, {"how": "was killed by SIGKILL", "code": -9})
+            )
             down = await stage.heard()
             assert down["k"] == "site_down"
             assert down["final"] is (death == MOST_DEATHS)
             if death < MOST_DEATHS:
                 assert (await stage.heard())["k"] == "site_back"
         assert stage.network.kinds("a") == ["launch"] * MOST_DEATHS
-        stage.job.join("a")
+        stage.job.at_sites.join("a")
         assert stage.network.kinds("a") == ["launch"] * MOST_DEATHS
 
     play(Stage(tmp_path), story)

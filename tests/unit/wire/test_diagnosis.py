@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -186,6 +187,10 @@ def test_nobody_listens() -> None:
     assert text.endswith("(the environment names a proxy, https_proxy: if the server needs none, put it into no_proxy)")
 
 
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    assert diagnose("::1", 1, SITE).startswith("[::1]:1: ")  # nobody listens there, or there is no IPv6
+
+
 def test_a_name_that_does_not_exist() -> None:
     for host in ("no-such-host.invalid", "x" * 70 + ".invalid"):
         text = diagnose(host, 8002, SITE)
@@ -211,6 +216,22 @@ def test_who_hangs_up_and_who_says_nothing() -> None:
         text = diagnose("127.0.0.1", port, SITE, timeout_s=0.2)
         over.set()
     assert_line(text, port, "takes the connection but does not answer: is it overloaded, or no server of Hansa")
+
+
+def test_who_resets_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def cut() -> None:
+            sock, _ = listener.accept()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        text = diagnose("127.0.0.1", port, SITE)  # reads the certificates before it speaks: the reset comes first
+        thread.join()
+    assert_line(text, port, "cut during the TLS handshake")
 
 
 def test_tls_of_something_else(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ from hansa.errors import ConfigError, EncodeError
 from hansa.provision.identity import Role
 from hansa.wire import federation_pb2 as pb
 from hansa.wire.frames import BlobRef, Frame
+from hansa.wire.net_client import pause_s
 from hansa.wire.net_options import MAX_FRAME_BYTES, PROTOCOL, NetLimits
 from network import Network, Watch, bare_server, dialled, hello, logged, play, read, session_call, tls
 from tcp_proxy import Faults, TcpProxy
@@ -116,6 +118,20 @@ def test_acknowledgements_are_few() -> None:
 
 
 # -- the connection ----------------------------------------------------------------------------------------------------
+
+
+class Most(random.Random):
+    """Draws as much as can be drawn."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+def test_a_site_dials_again_within_five_seconds() -> None:
+    assert [pause_s(failures, Most()) for failures in range(6)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert pause_s(10_000, Most()) == 5.0
+    drawn = [pause_s(20, random.Random(seed)) for seed in range(100)]
+    assert 0 <= min(drawn) < 0.5 < 4.5 < max(drawn) < 5  # not all at once
 
 
 @pytest.mark.parametrize("reset", [False, True])

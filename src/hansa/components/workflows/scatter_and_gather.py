@@ -158,6 +158,9 @@ class ScatterAndGather(Controller):
         if self._intake is None:
             return
         self._phase = AppConstants.PHASE_TRAIN
+        self._global_weights = fl_ctx.get_prop(
+            AppConstants.GLOBAL_MODEL, self._global_weights
+        )  # perhaps a restored one
         # This context need not come from the manager that `start_controller`'s went back to.
         fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, self._global_weights, private=True, sticky=True)
         fl_ctx.set_prop(AppConstants.PHASE, self._phase, private=True, sticky=False)
@@ -208,10 +211,9 @@ class ScatterAndGather(Controller):
         enough = fl_ctx.get_prop(RoundKey.ENOUGH)
         self._enough = None if enough is None or number + 1 == self._limits.end else str(enough)
         self._next_round = number + 1
-        version = self.commit(fl_ctx, self.state())
-        if version is not None:
-            fl_ctx.set_prop(RoundKey.MODEL_VERSION, version, private=True, sticky=True)
         tally.closed(self._enough)
+        if (version := self.commit(fl_ctx, self.state())) is not None:
+            fl_ctx.set_prop(RoundKey.MODEL_VERSION, version, private=True, sticky=True)
         self.log_info(fl_ctx, f"round {number} finished: {tally.num_counted} results counted")
         return True
 

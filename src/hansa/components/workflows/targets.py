@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hansa.apis.client import Client
-from hansa.apis.engine import OffersSeed, OffersWaiter, port
+from hansa.apis.engine import UNDECIDED, OffersDecisions, OffersSeed, OffersWaiter, port
 from hansa.apis.sampling import Sampling
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError
@@ -27,7 +27,8 @@ def round_targets(
         engine: Who knows the sites and the job's seed, and wakes us when a site comes.
         at_least: How many live sites are enough; see `Sampling.missing`.
         sampling: How they are chosen.
-        draw: What the draw is for, in words that are the same whenever and wherever it is made.
+        draw: What the draw is for, in words that are the same whenever and wherever it is made; a round that was
+            opened before a restart keeps its sites.
         abort_signal: Ends the wait.
         on_wait: Told in one line what is missing, if something is.
 
@@ -38,6 +39,25 @@ def round_targets(
     get_clients: Callable[[], list[Client]] | None = getattr(engine, "get_clients", None)
     if get_clients is None:
         return None
+    decisions = port(engine, OffersDecisions)
+    if decisions is not None and (before := decisions.decided(draw)) is not UNDECIDED:
+        return None if before is None else [str(name) for name in before]
+    targets = _choose(engine, at_least, sampling=sampling, draw=draw, abort_signal=abort_signal, on_wait=on_wait)
+    if decisions is not None and not abort_signal.triggered:
+        decisions.decide(draw, targets)
+    return targets
+
+
+def _choose(
+    engine: Any,  # Any: as above
+    at_least: int,
+    *,
+    sampling: Sampling,
+    draw: str,
+    abort_signal: Signal,
+    on_wait: Callable[[str], None],
+) -> list[str] | None:
+    get_clients: Callable[[], list[Client]] = engine.get_clients
 
     def missing() -> str | None:
         return sampling.missing(get_clients(), at_least)

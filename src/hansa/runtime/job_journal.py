@@ -1,0 +1,259 @@
+"""What is kept of one job while it runs, so that it goes on after any process has died.
+
+A result is durable before its site hears that it was received; a commit is durable before anything that follows from it
+leaves. Nothing else waits for the disk: results go on to the job's process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from hansa.failpoints import reach
+from hansa.jobs.journal_rows import (
+    CommitRow,
+    DecisionRow,
+    ForgetRow,
+    KeptBlob,
+    Outcome,
+    PurgeRow,
+    Replay,
+    ResultRow,
+    TableRow,
+)
+from hansa.runtime.file_blobs import Head
+from hansa.runtime.journal_writer import JournalWriter
+from hansa.runtime.recall import write_recall
+from hansa.runtime.run_paths import RunPaths
+from hansa.wire.pipe import FrameReader, pack_frame
+
+_NAME_DIGITS = 24
+_FORGET_EVERY_S = 1.0
+_MOST_STARTS = 1000
+"""Of a job's process, while one server lives."""
+
+
+class JobJournal:
+    """Writes a job's part of the journal; on the event loop's thread.
+
+    Args:
+        job_id: The job.
+        writer: Writes rows.
+        paths: Where the job's files lie on the server.
+    """
+
+    def __init__(self, job_id: str, *, writer: JournalWriter, paths: RunPaths) -> None:
+        self._job = job_id
+        self._writer = writer
+        self._paths = paths
+        self.acknowledge: Callable[[str, list[int]], None] = lambda site, numbers: None
+        """Tells a site that results of these numbers need not be kept there any more."""
+        self._waiting: dict[
+            tuple[str, int], bool
+        ] = {}  # results that are not durable: whether to acknowledge them then
+        self._syncing: set[asyncio.Task[None]] = set()
+        self._forgot_at = 0.0
+
+    # -- what comes from sites ---------------------------------------------------------------------------------
+
+    def tables(self, site: str, head: Head, *, parts: Sequence[bytes]) -> None:
+        """Keep the layouts of tensors that a site sends once only."""
+        said = head.get("m") or {}
+        for digest, content in zip(said.get("with", ()), parts[1:], strict=False):
+            self._writer.write(TableRow(self._job, site, digest, content), job=self._job)
+
+    def result(self, site: str, head: Head, *, parts: Sequence[bytes]) -> None:
+        """Keep a site's result; its files, as `head` names them, may be deleted afterwards."""
+        part, number = str(head["task_id"]), int(head["number"])
+        kept, files = self._link(part, head.get("blobs") or ())
+        said = {**head, "blobs": [{**blob, "path": ""} for blob in head.get("blobs") or ()]}
+        row = ResultRow(
+            self._job,
+            part,
+            part.rpartition("/")[0].rpartition("/")[0],
+            site,
+            _digest(said, parts),
+            json.dumps(said),
+            tuple(parts),
+            kept,
+            time.time(),
+        )
+        self._waiting[site, number] = False
+        if not files:
+            self._write(row, number)
+            return
+        self._begin(self._sync_and_write(row, number, files))
+
+    async def _sync_and_write(self, row: ResultRow, number: int, files: Sequence[Path]) -> None:
+        await asyncio.to_thread(_sync, files)
+        self._write(row, number)
+
+    def _write(self, row: ResultRow, number: int) -> None:
+        def written(outcome: Outcome) -> None:
+            reach("result.after_write_before_ack")
+            if self._waiting.pop((row.site, number), False) and outcome is not Outcome.ALTERED:
+                self.acknowledge(row.site, [number])
+
+        self._writer.write(row, written, job=self._job)
+
+    def durable(self, site: str, numbers: Sequence[int]) -> list[int]:
+        """Those results that are durable; the others are acknowledged once they are."""
+        late = [number for number in numbers if (site, number) in self._waiting]
+        self._waiting |= {(site, number): True for number in late}
+        return [number for number in numbers if number not in late]
+
+    def _link(self, part: str, blobs: Sequence[Head]) -> tuple[tuple[KeptBlob, ...], list[Path]]:
+        if not blobs:
+            return (), []
+        self._paths.kept.mkdir(exist_ok=True)
+        stem = hashlib.sha256(part.encode()).hexdigest()[:_NAME_DIGITS]
+        kept, files = [], []
+        for index, blob in enumerate(blobs):
+            target = self._paths.kept / f"{stem}-{index}"
+            target.unlink(missing_ok=True)
+            os.link(blob["path"], target)
+            kept.append(KeptBlob(target.name, blob["size"], blob["digest"]))
+            files.append(target)
+        return tuple(kept), files
+
+    # -- what comes from the job's process ---------------------------------------------------------------------
+
+    def decision(self, head: Head) -> None:
+        """Keep what a workflow has decided."""
+        value = json.dumps(head["value"]).encode()
+        self._writer.write(DecisionRow(self._job, str(head["key"]), value), job=self._job)
+
+    def commit(self, head: Head, parts: Sequence[bytes], *, then: Callable[[], None]) -> None:
+        """Keep a commit; `then` is called once it is durable."""
+        if head.get("blobs"):
+            self._begin(self._commit_files(head, parts, then))
+        else:
+            self._write_commit(head, parts, then=then)
+
+    async def _commit_files(self, head: Head, parts: Sequence[bytes], then: Callable[[], None]) -> None:
+        files = await asyncio.to_thread(self._take_over, int(head["version"]), head["blobs"])
+        said = {**head, "blobs": [{**blob, "path": ""} for blob in head["blobs"]]}
+        self._write_commit(said, parts, then=then, files=files)
+
+    def _write_commit(
+        self, head: Head, parts: Sequence[bytes], *, then: Callable[[], None], files: Sequence[Path] = ()
+    ) -> None:
+        version = int(head["version"])
+        row = CommitRow(
+            self._job,
+            version,
+            int(head["workflow"]),
+            pack_frame(head, parts),
+            _digest(head, parts),
+            time.time(),
+            "\n".join(file.name for file in files) or None,
+        )
+
+        def written(_: Outcome) -> None:
+            then()
+            self._forget(version)
+
+        self._writer.write(row, written, job=self._job, linger_s=0.0)
+
+    def _forget(self, version: int) -> None:
+        """Delete what commits have made superfluous: now and then, or at once where it has files."""
+        has_files = self._paths.kept.is_dir()
+        if has_files or time.monotonic() - self._forgot_at > _FORGET_EVERY_S:
+            self._forgot_at = time.monotonic()
+            self._writer.write(ForgetRow(self._job, version), job=self._job)
+        if has_files:
+            self._begin(self.sweep())
+
+    def _take_over(self, version: int, blobs: Sequence[Head]) -> list[Path]:
+        files = []
+        for index, blob in enumerate(blobs):
+            self._paths.kept.mkdir(exist_ok=True)
+            target = self._paths.kept / f"commit-{version}-{index}"
+            Path(blob["path"]).replace(target)
+            files.append(target)
+        _sync(files)
+        return files
+
+    async def sweep(self) -> None:
+        """Delete files that no row refers to."""
+        there = {path.name: path for path in self._paths.kept.iterdir()}
+        used = await self._writer.call(lambda journal: journal.blobs_in_use(self._job))
+        for name in there.keys() - used:
+            there[name].unlink(missing_ok=True)
+
+    # -- going on ----------------------------------------------------------------------------------------------
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:  # Any: as asyncio has it
+        task = asyncio.get_running_loop().create_task(work)
+        self._syncing.add(task)
+        task.add_done_callback(self._syncing.discard)
+
+    async def settled(self) -> None:
+        """Until all that came so far is handed to the writer."""
+        while self._syncing:
+            await asyncio.wait(set(self._syncing))
+
+    async def recall(self, start: int) -> Path:
+        """Write down where a new process of the job goes on; returns the file.
+
+        Args:
+            start: Which start of the process it is, since the server was started.
+        """
+        await self.settled()
+        replay = await self._writer.call(lambda journal: journal.replay(self._job))
+        epoch = await self._writer.call(lambda journal: journal.epoch)
+        return await asyncio.to_thread(self._write_recall, epoch * _MOST_STARTS + start, replay)
+
+    def _write_recall(self, start: int, replay: Replay) -> Path:
+        frames: list[tuple[Head, Sequence[bytes]]] = []
+        decisions = {key: json.loads(value) for key, value in replay.decisions.items()}
+        frames.append(({"k": "recall", "start": start, "decisions": decisions}, ()))
+        frames += [
+            ({"k": "tables", "site": row.site, "digests": [row.digest]}, (row.content,)) for row in replay.tables
+        ]
+        if replay.commit is not None:
+            ((head, parts),) = FrameReader().feed(replay.commit.state)
+            names = (replay.commit.file or "").split("\n")
+            frames.append((self._with_files(head, names), parts))
+        for row in replay.results:
+            head = {**json.loads(row.head), "k": "result", "site": row.site}
+            frames.append((self._with_files(head, [blob.name for blob in row.blobs]), row.parts))
+        path = self._paths.folder / "recall.bin"
+        write_recall(path, frames)
+        return path
+
+    def _with_files(self, head: Head, names: Sequence[str]) -> Head:
+        """A head that names files which its reader may delete."""
+        blobs = []
+        for blob, name in zip(head.get("blobs") or (), names, strict=False):
+            target = self._paths.incoming / f"again-{name}"
+            target.unlink(missing_ok=True)
+            os.link(self._paths.kept / name, target)
+            blobs.append({**blob, "path": str(target)})
+        return {**head, "blobs": blobs} if blobs else {key: value for key, value in head.items() if key != "blobs"}
+
+    def drop(self) -> None:
+        """The job is over: nobody goes on with it."""
+        self._writer.write(PurgeRow(self._job), job=self._job)
+
+
+def _sync(files: Sequence[Path]) -> None:
+    for file in files:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def _digest(head: Head, parts: Sequence[bytes]) -> str:
+    """Of a message, whatever it was numbered, and whichever tables came along."""
+    said = head.get("m") or {}
+    blobs = [blob["digest"] for blob in head.get("blobs") or ()]
+    told = hashlib.sha256(json.dumps([said.get("tables"), blobs, head.get("ended")]).encode())
+    for part in (*parts[:1], *parts[1 + len(said.get("with", ())) :]):
+        told.update(hashlib.sha256(part).digest())
+    return f"sha256:{told.hexdigest()}"
