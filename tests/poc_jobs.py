@@ -19,12 +19,16 @@ from typing import Any
 
 import numpy as np
 
+from hansa.apis.app_constant import AppConstants
+from hansa.apis.client import Client
+from hansa.apis.controller import Controller, Task
 from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from hansa.apis.event_type import EventType
 from hansa.apis.executor import Executor
 from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_constant import FLContextKey, ReturnCode
 from hansa.apis.fl_context import FLContext
+from hansa.apis.model import make_model_learnable
 from hansa.apis.shareable import Shareable, make_reply
 from hansa.apis.signal import Signal
 
@@ -83,3 +87,27 @@ class SaysWhereItIs(FLComponent):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.START_RUN:
             say_in(STARTED)
+
+
+class Sums(Controller):
+    """A workflow that commits nothing: it asks all sites three times, and starts from their sum each time."""
+
+    def start_controller(self, fl_ctx: FLContext) -> None:
+        pass
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        weights = {"w": np.zeros(4)}
+        for _ in range(3):
+            task = Task("train", DXO(DataKind.WEIGHTS, dict(weights)).to_shareable())
+            self.broadcast_and_wait(task, fl_ctx, abort_signal=abort_signal)
+            answers = {part.client.name: from_shareable(part.result).data["w"] for part in task.client_tasks}
+            weights = {"w": sum(answers[name] for name in sorted(answers)) + weights["w"]}
+        fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, make_model_learnable(weights, {}), private=True, sticky=True)
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        pass
+
+    def process_result_of_unknown_task(
+        self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
+    ) -> None:
+        pass

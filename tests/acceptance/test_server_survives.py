@@ -9,9 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from hansa.errors import ConfigError
+from hansa.jobs import Job
 from hansa.jobs.life import JobState
-from poc_jobs import BEGAN, GATE, STARTED
-from poc_parts import PATIENCE_S, Federation, federation, fifo, processes_below, trains, wait_until_gone
+from poc_jobs import BEGAN, COUNT, GATE, STARTED
+from poc_parts import PATIENCE_S, Federation, federation, fifo, file, processes_below, trains, wait_until_gone
 
 pytestmark = pytest.mark.slow
 
@@ -101,3 +103,72 @@ def test_an_aborted_job_never_revives(fed: Federation) -> None:
         assert gates
     assert run.state is JobState.ABORTED
     assert run.cause.endswith("enough")
+
+
+def sums() -> Job:
+    job = trains()
+    job.apps["app"].server["workflows"] = [{"id": "sums", "path": "poc_jobs.Sums", "args": {"task_check_period": 0.2}}]
+    return job
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["its process", "the server"])
+def test_a_workflow_that_commits_nothing_is_replayed(fed: Federation, whole: bool) -> None:
+    fed.until_site(lambda sites: all(sites.get(name) for name in SITES))
+    expected = fed.session.submit(sums()).wait(PATIENCE_S).model_digest
+    with ExitStack() as cleanup:
+        started = cleanup.enter_context(fifo(fed.kit("server"), STARTED))
+        counts = [cleanup.enter_context(file(fed.kit(name), COUNT)) for name in SITES]
+        began = [cleanup.enter_context(fifo(fed.kit(name), BEGAN)) for name in SITES]
+        gates = [cleanup.enter_context(fifo(fed.kit(name), GATE)) for name in SITES]
+        run = fed.session.submit(sums())
+        job = int(started.line())
+        for number in range(3):
+            for each in began:
+                each.line()
+            if number == 2:
+                if whole:
+                    fed.end("server", signal.SIGKILL)
+                    fed.start("server")
+                else:
+                    os.kill(job, signal.SIGKILL)
+            for gate in gates:
+                gate.let_pass()
+        run.wait(PATIENCE_S)
+        tasks = sorted(line for path in counts for line in path.read_text().splitlines())
+    assert run.model_digest == expected is not None
+    assert tasks == sorted(f"0/train/{number}/{site}/1" for number in (1, 2, 3) for site in SITES)
+
+
+def test_a_job_rests_and_goes_on(fed: Federation, undisturbed: str) -> None:
+    fed.until_site(lambda sites: all(sites.get(name) for name in SITES))
+    with ExitStack() as cleanup:
+        began = [cleanup.enter_context(fifo(fed.kit(name), BEGAN)) for name in SITES]
+        gates = [cleanup.enter_context(fifo(fed.kit(name), GATE)) for name in SITES]
+        run = fed.session.submit(trains(rounds=ROUNDS))
+        for number in range(ROUNDS):
+            pids = [int(each.line()) for each in began]
+            if number == 2:
+                gates[0].let_pass()
+                run.pause()
+                wait_until_gone(pids, PATIENCE_S)
+                with pytest.raises(ConfigError, match="cannot be paused: it is PAUSED"):
+                    run.pause()
+                assert processes_below(fed.folder, working=True) == {}
+                assert fed.session.submit(trains(rounds=1, flow={"num_rounds": 0})).wait(PATIENCE_S)
+                fed.end("server")  # it stays paused
+                fed.end("site-2")
+                fed.start("server", "site-2")
+                fed.until_site(lambda sites: all(sites.get(name) for name in SITES))
+                assert fed.session.run(run.id).state is JobState.PAUSED
+                run.resume()
+                for each in began[1:]:
+                    each.line()
+                gates[1].let_pass()
+                gates[2].let_pass()
+            else:
+                for gate in gates:
+                    gate.let_pass()
+        run.wait(PATIENCE_S)
+    assert run.model_digest == undisturbed
+    with pytest.raises(ConfigError, match="cannot go on: it is COMPLETED"):
+        run.resume()

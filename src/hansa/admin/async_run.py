@@ -225,6 +225,22 @@ class AsyncRemoteRun:
         """
         await self._link.call("abort", {"job": self.id, "reason": reason})
 
+    async def pause(self) -> None:
+        """Have the job rest: its processes end, its progress is kept, and its sites are free for other jobs.
+
+        Raises:
+            ConfigError: It does not run.
+        """
+        await self._link.call("pause", {"job": self.id})
+
+    async def resume(self) -> None:
+        """Let the job go on after a `pause`, from its last commit; it waits for its turn as a new one does.
+
+        Raises:
+            ConfigError: It is not paused.
+        """
+        await self._link.call("resume", {"job": self.id})
+
     async def logs(self, site: str = "server", *, lines: int = 200) -> str:
         """The end of a participant's log of the job.
 

@@ -58,6 +58,22 @@ class Federation(Protocol):
         """
         ...
 
+    def pause(self, job_id: str, *, by: str) -> None:
+        """Have a job rest.
+
+        Raises:
+            ConfigError: It does not run.
+        """
+        ...
+
+    def resume(self, job_id: str) -> None:
+        """Let a job that rests go on.
+
+        Raises:
+            ConfigError: It does not rest.
+        """
+        ...
+
     def sites(self) -> list[SiteView]:
         """The sites that are known, by name."""
         ...
@@ -189,6 +205,18 @@ async def _abort(federation: Federation, peer: Peer, args: Any) -> Json:  # Any:
     return {"job": federation.view(federation.job(record.id))}
 
 
+async def _pause(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: JobArguments
+    record = _found(federation, args.job)
+    federation.pause(record.id, by=peer.name)
+    return {"job": federation.view(federation.job(record.id))}
+
+
+async def _resume(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: JobArguments
+    record = _found(federation, args.job)
+    federation.resume(record.id)
+    return {"job": federation.view(federation.job(record.id))}
+
+
 async def _sites(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: Nothing
     return {"sites": [view.as_dict() for view in federation.sites()]}
 
@@ -245,6 +273,10 @@ COMMANDS = _table(
         is_stream=True,
     ),
     Command("abort", "Stop a job.", Permission.STEER, "AbortArguments", _abort),
+    Command(
+        "pause", "Have a job rest: its processes end, its progress is kept.", Permission.STEER, "JobArguments", _pause
+    ),
+    Command("resume", "Let a job that rests go on where it was.", Permission.STEER, "JobArguments", _resume),
     Command("sites", "List the sites that are known, and how they stand.", Permission.VIEW, "Nothing", _sites),
     Command("logs", "Read the end of a participant's log of a job.", Permission.FETCH, "LogsArguments", _logs),
     Command(

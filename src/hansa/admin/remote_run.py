@@ -159,6 +159,22 @@ class RemoteRun:
         """
         self._portal.call(self._run.abort(reason))
 
+    def pause(self) -> None:
+        """Have the job rest; see `AsyncRun.pause`.
+
+        Raises:
+            ConfigError: It does not run.
+        """
+        self._portal.call(self._run.pause())
+
+    def resume(self) -> None:
+        """Let the job go on after a `pause`.
+
+        Raises:
+            ConfigError: It is not paused.
+        """
+        self._portal.call(self._run.resume())
+
     def logs(self, site: str = "server", *, lines: int = 200) -> str:
         """The end of a participant's log of the job.
 

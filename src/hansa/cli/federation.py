@@ -1,4 +1,4 @@
-"""`hansa submit`, `jobs`, `follow`, `logs`, `abort`, `download`, `sites`: steer a federation with an admin's kit."""
+"""`hansa submit`, `jobs`, `follow`, `logs`, `abort`, `pause`, `resume`, `download`, `sites`: an admin steers a federation."""
 
 from __future__ import annotations
 
@@ -97,6 +97,22 @@ def abort(
     """Stop a job."""
     with session_for(kit, poc) as session:
         abort_and_wait(session.run(job), reason)
+
+
+def pause(job: JobName, kit: KitOption = None, poc: PocOption = None) -> None:
+    """Have a job rest: its processes end, its progress is kept."""
+    with session_for(kit, poc) as session:
+        run = session.run(job)
+        run.pause()
+        typer.echo(f"job {run.id} is paused; it goes on with: hansa resume {run.id}")
+
+
+def resume(job: JobName, kit: KitOption = None, poc: PocOption = None) -> None:
+    """Let a paused job go on where it was."""
+    with session_for(kit, poc) as session:
+        run = session.run(job)
+        run.resume()
+        typer.echo(f"job {run.id} goes on when its turn comes; follow it with: hansa follow {run.id}")
 
 
 def download(

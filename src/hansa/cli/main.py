@@ -37,6 +37,8 @@ for verb in (
     federation.follow,
     federation.logs,
     federation.abort,
+    federation.pause,
+    federation.resume,
     federation.download,
     federation.sites,
 ):

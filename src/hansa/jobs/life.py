@@ -24,7 +24,7 @@ class JobState(Enum):
     WAITING = "WAITING"
     """Under way, but too few sites are there; the reason says what for, and until when."""
     PAUSED = "PAUSED"
-    """Stopped by somebody who means to go on; reserved."""
+    """At rest: nothing of it runs, and what it needs to go on is kept."""
     COMPLETED = "COMPLETED"
     """Every workflow ended as it should."""
     FAILED = "FAILED"

@@ -242,6 +242,11 @@ class JobStore:
         except KeyError:
             raise ConfigError(f"there is no job {job!r}", key="job") from None
 
+    def goes_on(self, job: str) -> bool:
+        """Whether there is such a job, and it is not over."""
+        record = self._records.get(job)
+        return record is not None and not record.state.is_over
+
     def list(self) -> list[JobRecord]:
         """All jobs, oldest first."""
         return sorted(self._records.values(), key=lambda record: record.number)

@@ -12,6 +12,7 @@ from hansa.errors import ConfigError
 from hansa.jobs.site_view import SiteView
 from hansa.jobs.store import JobRecord
 from hansa.runtime.job_office import JobOffice
+from hansa.runtime.job_results import pack_results
 from hansa.runtime.log_tail import last_lines
 from hansa.runtime.run_paths import RunPaths, file_name
 from hansa.wire.frames import Peer
@@ -95,6 +96,22 @@ class AdminDesk:
         """
         self._office.abort(job_id, f"aborted by {by}" + (f": {reason}" if reason else ""))
 
+    def pause(self, job_id: str, *, by: str) -> None:
+        """Have a job rest.
+
+        Raises:
+            ConfigError: It does not run.
+        """
+        self._office.pause(job_id, f"paused by {by}")
+
+    def resume(self, job_id: str) -> None:
+        """Let a job that rests go on.
+
+        Raises:
+            ConfigError: It does not rest.
+        """
+        self._office.unpause(job_id)
+
     def sites(self) -> list[SiteView]:
         """The sites that are known, by name."""
         return self._sites.sites()
@@ -116,7 +133,7 @@ class AdminDesk:
         Raises:
             ConfigError: There is none yet.
         """
-        return await self._office.results(job_id)
+        return await asyncio.to_thread(pack_results, self._office.store, job_id)
 
     def follow(self, job_id: str, offsets: Mapping[str, int]) -> AsyncIterator[dict[str, Any]]:  # Any: JSON
         """All that happens to a job from now on, and its record beyond the offsets; ends with the job."""

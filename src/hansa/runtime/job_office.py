@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -13,10 +12,9 @@ from typing import Any
 
 from hansa.errors import ConfigError, HansaError
 from hansa.failpoints import reach
-from hansa.jobs.archive import pack, unpack
+from hansa.jobs.archive import unpack
 from hansa.jobs.job import Job
 from hansa.jobs.job_check import check_job
-from hansa.jobs.journal import Journal
 from hansa.jobs.life import JobState
 from hansa.jobs.store import JobRecord, JobStore
 from hansa.jobs.wanted import Wanted, read
@@ -24,14 +22,11 @@ from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, JobLauncher
 from hansa.runtime.job_feed import JobFeeds
 from hansa.runtime.job_queue import Gpus, JobQueue
-from hansa.runtime.journal_writer import JournalWriter
+from hansa.runtime.journal_writer import JournalWriter, open_journal
 from hansa.runtime.reunion import Reunion
-from hansa.runtime.run_folder import RECORD
 from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
-
-JOURNAL = "journal.db"
 
 Send = Callable[[str, Frame], bool]
 TagsOf = Callable[[str], Sequence[str]]
@@ -72,20 +67,18 @@ class JobOffice:
             ConfigError: Another server has the shelf.
         """
         self.store.open()
-        journal = await asyncio.to_thread(
-            Journal.open, self._rules.root / "jobs" / JOURNAL, project=self._rules.project
-        )
-        self._journal = JournalWriter(journal, self._cannot_keep)
+        journal = await asyncio.to_thread(open_journal, self._rules.root / "jobs", project=self._rules.project)
+        self._journal = None if journal is None else JournalWriter(journal, self._cannot_keep)
         await self._pipes.start()
         records = self.store.list()
         for record in records:
-            if record.state.is_over:
+            if record.state.is_over or record.state is JobState.PAUSED:
                 continue
             if record.abort is not None:
                 self._set(record.id, JobState.ABORTED, record.abort)
                 continue
             try:
-                wanted = await asyncio.to_thread(self._wanted, record)
+                wanted = await asyncio.to_thread(_wanted, self.store, record)
             except (HansaError, OSError) as error:
                 self._set(record.id, JobState.FAILED, f"its folder is damaged: {error}")
                 continue
@@ -178,9 +171,6 @@ class JobOffice:
         self.queue.site_up(name, settings)
         self._reunion.site_up(name)
 
-    def _wanted(self, record: JobRecord) -> Wanted:
-        return read(Job.load(self.store.folder(record.id) / "job"))
-
     def abort(self, job_id: str, reason: str) -> None:
         """Stop a job.
 
@@ -197,7 +187,35 @@ class JobOffice:
             running.abort(reason)
             return
         self.queue.cancelled(job_id)
+        for site in record.sites:  # where it may have kept something, if it was paused
+            self.send(site, Frame("stop", job_id, {"reason": reason, "grace_s": 0.0}))
         self._set(job_id, JobState.ABORTED, reason)
+
+    def pause(self, job_id: str, reason: str) -> None:
+        """Have a job rest.
+
+        Raises:
+            ConfigError: There is no such job, or it does not run.
+        """
+        record, running = self.store.get(job_id), self.running.get(job_id)
+        is_running = record.state in (JobState.RUNNING, JobState.WAITING) and record.abort is None
+        if running is None or not is_running or self._journal is None:
+            raise ConfigError(f"job {record.id} cannot be paused: it is {record.state.value}")
+        self._set(job_id, JobState.PAUSED, reason)
+        running.pause()
+
+    def unpause(self, job_id: str) -> None:
+        """Let a job that rests go on, when its turn comes.
+
+        Raises:
+            ConfigError: There is no such job, or it does not rest.
+        """
+        record = self.store.get(job_id)
+        if record.state is not JobState.PAUSED or job_id in self.running:
+            raise ConfigError(f"job {record.id} cannot go on: it is {record.state.value}")
+        wanted = _wanted(self.store, record)
+        self._set(job_id, JobState.SUBMITTED, None)
+        self._enqueue(record, wanted)
 
     def view(self, job_id: str) -> JobRecord:
         """A job as it stands, with its progress.
@@ -225,28 +243,6 @@ class JobOffice:
 
         return self._feeds.follow(job_id, folder, look=look, offsets=offsets)
 
-    async def results(self, job_id: str) -> Path:
-        """The record of a job as an archive; the same file again once the job is over.
-
-        Raises:
-            ConfigError: There is none yet.
-        """
-        return await asyncio.to_thread(self._pack_results, self.store.get(job_id))
-
-    def results_file(self, job_id: str) -> Path:
-        """Where the archive lies."""
-        return self.store.folder(job_id) / "results.zip"
-
-    def _pack_results(self, record: JobRecord) -> Path:
-        folder = self.store.folder(record.id) / "run"
-        if not (folder / RECORD).exists():
-            raise ConfigError(f"job {record.id} has no results: it is {record.state.value}")
-        target = self.results_file(record.id)
-        if not (record.state.is_over and target.exists()):
-            temporary = pack(folder, target.with_name(".results.new"))
-            shutil.move(temporary, target)
-        return target
-
     # -- what the schedule says (hansa.runtime.job_queue.Office) -----------------------------------------------
 
     def start_job(self, job_id: str, sites: Sequence[str], *, gpus: Gpus) -> None:
@@ -263,7 +259,10 @@ class JobOffice:
                 self.queue.ended(job_id)
                 return
             self._set(job_id, JobState.DEPLOYING, None)
-            await job.begin(sites, gpus)
+            if record.started_at is None:
+                await job.begin(sites, gpus)
+            else:
+                await job.resume(sites, gpus)
         except (HansaError, OSError) as error:
             if job is None:
                 self._set(job_id, JobState.FAILED, str(error))
@@ -334,6 +333,10 @@ class JobOffice:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _wanted(store: JobStore, record: JobRecord) -> Wanted:
+    return read(Job.load(store.folder(record.id) / "job"))
 
 
 def _checked(archive: Path, folder: Path) -> tuple[Job, Wanted]:

@@ -205,6 +205,11 @@ class JobSites:
         for site in self.names:
             self._ways.to_site(site, Frame("stop", self._job, {"reason": reason, "grace_s": grace_s}))
 
+    def park(self) -> None:
+        """The job rests: processes end, and what they have kept stays."""
+        for site in self.names:
+            self._ways.to_site(site, Frame("park", self._job))
+
     # -- blobs, on their threads -------------------------------------------------------------------------------
 
     def target_of(self, site: str, ref: BlobRef) -> Path:

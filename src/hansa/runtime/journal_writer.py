@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hansa.errors import HansaError, LostLease, StoreError
@@ -26,6 +28,19 @@ LINGER_S = 0.02
 """How long a row waits for company."""
 
 _logger = logging.getLogger("hansa.server")
+
+
+def open_journal(folder: Path, *, project: str) -> Journal | None:
+    """The journal of a server: where `HANSA_JOURNAL` says, or in a folder; None where it says `none`.
+
+    Raises:
+        ConfigError: Another server has it, it is damaged, or it cannot be reached.
+    """
+    place = os.environ.get("HANSA_JOURNAL") or folder / "journal.db"
+    if place == "none":
+        _logger.warning("there is no journal (HANSA_JOURNAL): jobs that run do not survive this server")
+        return None
+    return Journal.open(place, project=project)
 
 
 @dataclass(frozen=True)

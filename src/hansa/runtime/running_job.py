@@ -276,6 +276,11 @@ class RunningJob:
         else:
             self._end()
 
+    def pause(self) -> None:
+        """The job rests: all its processes end, and what they have kept stays."""
+        self.at_sites.park()
+        self.park()
+
     def fail(self, cause: str) -> None:
         """It cannot begin, or cannot go on."""
         self._finish(JobState.FAILED, cause)

@@ -22,6 +22,7 @@ from hansa.runtime.asking import Asking
 from hansa.runtime.fork_server import ForkServer
 from hansa.runtime.job_office import JobOffice
 from hansa.runtime.job_queue import limits_of
+from hansa.runtime.job_results import results_file
 from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import BlobRef, Frame, Peer
 from hansa.wire.net_options import NetLimits, Tls
@@ -108,7 +109,7 @@ class ServerProcess:
         _logger.info("%s is connected (%s)", name, session.hello.get("software", "?"))
         self._seen[name] = _view(session, settings)
         for job_id in session.hello.get("jobs") or ():
-            if job_id not in self.jobs.running:  # of a server before this one
+            if not self.jobs.store.goes_on(str(job_id)):
                 session.send(Frame("stop", str(job_id), {"reason": "the server knows no such job", "grace_s": 0.0}))
         for job in list(self.jobs.running.values()):
             if name in job.sites:
@@ -184,7 +185,7 @@ class ServerProcess:
     def download_source(self, peer: Peer, job: str, *, name: str) -> Path:
         """Where a blob lies that a peer may fetch; on a blob's thread."""
         if peer.role == "admin":
-            return self.jobs.results_file(job)
+            return results_file(self.jobs.store, job)
         return self._running(job).at_sites.source_of(peer.name, name)
 
     def _running(self, job_id: str) -> RunningJob:

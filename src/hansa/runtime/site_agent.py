@@ -111,6 +111,10 @@ class SiteAgent:
                 left.drop_blobs()
             if job is not None:
                 job.stop(self._forks, grace_s=min(float(frame.head.get("grace_s", END_GRACE_S)), END_GRACE_S))
+        elif frame.kind == "park":
+            if job is not None:
+                self._left[job.id] = job.paths
+                job.park(self._forks)
         elif frame.kind == "ask":
             self._begin(self._answer(frame))
 

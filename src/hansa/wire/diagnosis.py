@@ -157,8 +157,8 @@ def _handshake(sock: socket.socket, host: str, *, address: Any, tls: Tls) -> str
             return f"the kit's certificate and key do not fit together: {_NEW_KIT}"
     timeout_s = sock.gettimeout()
     try:
-        with context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False) as wrapped:
-            wrapped.do_handshake()  # said here, it fails also where the connection was reset before
+        sock.getpeername()  # fails where the connection was reset meanwhile; wrap_socket would let go of a socket
+        with context.wrap_socket(sock, server_hostname=host) as wrapped:
             heard = wrapped.recv(1)  # with TLS 1.3 the server says only now what it thinks of our certificate
             protocol = wrapped.selected_alpn_protocol()
     except ssl.SSLCertVerificationError as error:

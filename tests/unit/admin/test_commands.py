@@ -24,6 +24,8 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "job": {"job": "last"},
     "follow": {"job": "last"},
     "abort": {"job": "last"},
+    "pause": {"job": "last"},
+    "resume": {"job": "last"},
     "sites": {},
     "logs": {"job": "last"},
     "results": {"job": "last"},
