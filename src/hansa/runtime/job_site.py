@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -52,6 +53,8 @@ from hansa.wire.codec import Encoder
 from hansa.wire.message import Message
 from hansa.wire.pipe import connect_pipe
 
+_DEAR_S = 1.0
+"""A result that took so long is kept on disk until the server has it, also where the site keeps no state."""
 _MOST_FILES = 16
 """Files of large aux messages that are kept; nobody says when one was received."""
 
@@ -106,6 +109,7 @@ class SiteJob:
             for task_id, (head, parts) in self._kept.results.items()
         }
         self._under_way: str | None = None
+        self._task_began = 0.0
         self._aux_files: deque[Path] = deque()
         self._aux = ServerAsk(self._ask, self._end_of)
         self._host: SiteHost | None = None
@@ -191,7 +195,7 @@ class SiteJob:
             self._lost(work, "its components could not be built")
             return
         name = self._args.name
-        self._under_way = task_id
+        self._under_way, self._task_began = task_id, time.monotonic()
         for delivery in self._host.run([assignment]):
             if os.getpid() != self._pid:  # an executor has forked, and its copy came back from the task, too
                 os._exit(0)
@@ -211,7 +215,9 @@ class SiteJob:
             ended = self._host.ended.get(self._args.name)
             head = {"k": "result", "task_id": work.assignment.task_id, "ended": ended, **said}
             reach("train.after_before_persist")
-            self._kept.keep({**head, "number": work.number}, parts, state=state)
+            is_dear = bool(files_of(said)) or time.monotonic() - self._task_began > _DEAR_S
+            if state is not None or is_dear:  # else running it again costs less than keeping it
+                self._kept.keep({**head, "number": work.number}, parts, state=state)
             reach("result.after_persist_before_send")
             work.assignment = None  # the memory it lies in is wanted for the next one
             work.result = head, parts
