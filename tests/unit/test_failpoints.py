@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from hansa import failpoints
 from hansa.errors import ConfigError
 from hansa.failpoints import ACTIONS, NAMES, VARIABLE, Failpoints, read
-from source_code import PACKAGE
+from source_code import PACKAGE, ROOT
 
 PLACED = re.compile(r'\breach\("([a-z_.]+)"\)')
 
@@ -28,6 +29,14 @@ def test_each_failpoint_is_somewhere_and_none_is_unknown() -> None:
     }
     assert placed == set(NAMES)
     assert len(NAMES) == 18
+
+
+def test_the_page_on_what_survives_has_each_with_its_meaning() -> None:
+    page = (ROOT / "docs" / "what-survives-what.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^`([a-z_.]+)` +(.+)$", failpoints.__doc__ or "", re.MULTILINE)
+    assert [name for name, _ in rows] == list(NAMES)
+    for name, meaning in rows:
+        assert f"| `{name}` | {meaning} |" in page
 
 
 def test_nothing_happens_unless_it_is_armed() -> None:
