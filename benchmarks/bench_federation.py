@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -136,6 +137,20 @@ def figures(scale: Scale) -> Iterator[dict[str, Any]]:
             yield rounds(session, scale)
             yield aborts(session, federation, watches=True, repeats=scale.repeats)
             yield aborts(session, federation, watches=False, repeats=1)
+    yield journal(scale)
+
+
+def journal(scale: Scale) -> dict[str, Any]:
+    """What the journal costs: the same round with it and without, in turn."""
+    with_it, without, kept = [], [], os.environ.get("HANSA_JOURNAL")
+    for _ in range(max(1, scale.repeats // 2)):
+        for place, seconds in (("", with_it), ("none", without)):
+            os.environ["HANSA_JOURNAL"] = place
+            with poc(scale.num_sites) as federation, hansa.connect(federation.admin_kit) as session:
+                seconds.append(rounds(session, Scale(scale.num_sites, scale.num_rounds, 1))["seconds"])
+    os.environ["HANSA_JOURNAL"] = kept or ""
+    plain = statistics.median(without)
+    return {**figure("round of nothing with a journal", with_it, 1.3 * plain), "without_seconds": plain}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -143,6 +158,8 @@ def show(found: dict[str, Any]) -> None:
     line = f"{found['what']:62} {found['seconds'] * factor:7.2f} {unit} (goal {found['goal_s'] * factor:g})"
     if "bare_seconds" in found:
         line += f"; bare gRPC {found['bare_seconds'] * factor:.2f} {unit}, least {found['least_seconds'] * factor:.2f}"
+    if "without_seconds" in found:
+        line += f"; without {found['without_seconds'] * factor:.2f}"
     if "first_seconds" in found:
         line += f"; the first time {found['first_seconds'] * factor:.2f}"
     print(line, flush=True)
