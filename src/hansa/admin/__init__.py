@@ -7,6 +7,7 @@
     commands.py        the table, and `dispatch`, the one way in
     session.py         `Session`, what `hansa.connect` returns, and its async twin
     remote_run.py      `RemoteRun`: a run on a federation, with the face of a `Run`
+    flare_*.py         FLARE 2.0's admin API and its runner, over a session
 
 The server's program brings `dispatch` and what it acts on together; nothing here runs a job.
 """
