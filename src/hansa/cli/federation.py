@@ -1,4 +1,4 @@
-"""`hansa submit`, `jobs`, `follow`, `logs`, `abort`, `pause`, `resume`, `download`, `sites`: an admin steers a federation."""
+"""`hansa submit`, `jobs`, `follow`, `logs`, `abort`, `pause`, `resume`, `download`, `sites`: what admins do."""
 
 from __future__ import annotations
 
