@@ -11,6 +11,7 @@ WIRE = ("tests/unit/wire/test_hostile_bytes.py",)
 FOLD = ("tests/unit/algorithms/test_reading.py", "tests/unit/components/test_source_fold.py")
 TIMES = ("tests/scenarios/test_stragglers.py",)
 WHOLE = tuple(f"tests/scenarios/test_{what}.py" for what in ("simulate", "counts", "same_bits", "messages", "filters"))
+KEPT = tuple(f"tests/unit/runtime/test_{what}.py" for what in ("job_journal", "journal_writer", "kept_results"))
 
 DEFECTS = [
     Mutant(
@@ -138,5 +139,33 @@ DEFECTS = [
         "weights_only=True",
         "weights_only=False",
         ("tests/unit/components/torch/test_pt_file_model_persistor.py",),
+    ),
+    Mutant(
+        "acknowledged-before-it-is-durable",
+        "runtime/job_journal.py",
+        "        late = [number for number in numbers if (site, number) in self._waiting]",
+        "        late: list[int] = []",
+        KEPT,
+    ),
+    Mutant(
+        "tables-go-with-the-commit",
+        "runtime/journal_writer.py",
+        "isinstance(entry.row, ResultRow | DecisionRow | OfferRow)",
+        "not isinstance(entry.row, CommitRow)",
+        KEPT,
+    ),
+    Mutant(
+        "a-damaged-file-is-believed",
+        "runtime/kept_results.py",
+        "if hashlib.sha256(body).hexdigest().encode() != digest:",
+        "if False:",
+        KEPT,
+    ),
+    Mutant(
+        "an-older-state-is-restored",
+        "runtime/kept_results.py",
+        "last = self._kept[-1] if self._kept else None",
+        "last = self._kept[0] if self._kept else None",
+        KEPT,
     ),
 ]

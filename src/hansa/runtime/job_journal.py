@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -19,6 +20,7 @@ from hansa.failpoints import reach
 from hansa.jobs.journal_rows import (
     CommitRow,
     DecisionRow,
+    EventRow,
     ForgetRow,
     KeptBlob,
     Outcome,
@@ -33,6 +35,7 @@ from hansa.runtime.recall import write_recall
 from hansa.runtime.run_paths import RunPaths
 from hansa.wire.pipe import FrameReader, pack_frame
 
+_logger = logging.getLogger("hansa.server")
 _NAME_DIGITS = 24
 _FORGET_EVERY_S = 1.0
 _MOST_STARTS = 1000
@@ -97,10 +100,20 @@ class JobJournal:
     def _write(self, row: ResultRow, number: int) -> None:
         def written(outcome: Outcome) -> None:
             reach("result.after_write_before_ack")
-            if self._waiting.pop((row.site, number), False) and outcome is not Outcome.ALTERED:
+            is_wanted = self._waiting.pop((row.site, number), False)
+            if outcome is Outcome.ALTERED:
+                self._alarm(row)
+            elif is_wanted:
                 self.acknowledge(row.site, [number])
 
         self._writer.write(row, written, job=self._job)
+
+    def _alarm(self, row: ResultRow) -> None:
+        """A site has answered a task twice, and not with the same bytes: the first answer stands."""
+        text = f"{row.site} has sent another result for {row.part} than before; it is refused"
+        _logger.error("ALARM: job %s: %s", self._job, text)
+        event = EventRow(time.time(), "result.altered", text, self._job, row.site, f"{row.part} {row.digest}")
+        self._writer.write(event, job=self._job)
 
     def durable(self, site: str, numbers: Sequence[int]) -> list[int]:
         """Those results that are durable; the others are acknowledged once they are."""
