@@ -14,6 +14,7 @@ from hansa.jobs import Job
 from hansa.jobs.life import JobState
 from poc_jobs import BEGAN, COUNT, GATE, STARTED
 from poc_parts import PATIENCE_S, Federation, federation, fifo, file, processes_below, trains, wait_until_gone
+from postgres import Postgres
 
 pytestmark = pytest.mark.slow
 
@@ -21,10 +22,16 @@ SITES = ("site-1", "site-2", "site-3")
 ROUNDS = 4
 
 
-@pytest.fixture(scope="module")
-def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    with federation(tmp_path_factory.mktemp("survives") / "fed", SITES) as made:
-        yield made
+@pytest.fixture(scope="module", params=["SQLite", "PostgreSQL"])
+def fed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with ExitStack() as cleanup:
+        place = {}
+        if request.param == "PostgreSQL":
+            database = Postgres()
+            cleanup.callback(database.stop)
+            place = {"HANSA_JOURNAL": database.create().new_database()}
+        folder = tmp_path_factory.mktemp("survives") / "fed"
+        yield cleanup.enter_context(federation(folder, SITES, **place))
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ TABLE_SHA256 = "78a07c544d3c3962731c3246f385da5bb0c34513973535744c9b2dee666f73cc
 
 DEBTORS = {
     "PyTorch, the script API and the algorithms: CIFAR-10 on eight unlike sites",
-    "Federation: a server and sites over the network, started with one command",
+    "Trust: builders and policies of provisioning",
     (
         "Workflows, statistics and the fields: cyclic transfer, cross-site evaluation, federated statistics, "
         "and real examples"
