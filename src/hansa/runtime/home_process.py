@@ -50,6 +50,7 @@ class HomeProcess:
         self._pipe: AsyncPipe | None = None
         self._early: list[tuple[Head, Sequence[bytes]]] = []  # for it, before it has called back
         self._held: list[tuple[Head, list[bytes]]] | None = None  # of it, until something else has happened
+        self._at_last: Callable[[], None] | None = None
 
     @property
     def is_there(self) -> bool:
@@ -105,11 +106,26 @@ class HomeProcess:
         """Take no more of its frames, until `let_go`."""
         self._held = []
 
+    @property
+    def num_held(self) -> int:
+        """How many of its frames wait."""
+        return len(self._held or ())
+
     def let_go(self) -> None:
         """Take its frames again, beginning with those that came meanwhile."""
         held, self._held = self._held or [], None
         for head, parts in held:
             self._take(head, parts)
+        if self._held is None and self._at_last is not None:
+            at_last, self._at_last = self._at_last, None
+            at_last()
+
+    def at_last(self, do: Callable[[], None]) -> None:
+        """Do something once all that it has said was taken: now, unless its frames are held."""
+        if self._held is None:
+            do()
+        else:
+            self._at_last = do
 
     def _take(self, head: Head, parts: list[bytes]) -> None:
         if self._held is not None:

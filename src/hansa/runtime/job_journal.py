@@ -256,6 +256,14 @@ class JobJournal:
         self._writer.write(PurgeRow(self._job), job=self._job)
 
 
+def sweep_up(job_id: str, paths: RunPaths, *, writer: JournalWriter | None) -> None:
+    """Throw away what a job that is over has left to go on with, since a crash came before it did so itself."""
+    if paths.kept.is_dir() or paths.incoming.is_dir():
+        paths.drop_blobs()
+        if writer is not None:
+            writer.write(PurgeRow(job_id), job=job_id)
+
+
 def _sync(files: Sequence[Path]) -> None:
     for file in files:
         with file.open("rb") as stream:

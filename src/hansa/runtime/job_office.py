@@ -21,9 +21,11 @@ from hansa.jobs.wanted import Wanted, read
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, JobLauncher
 from hansa.runtime.job_feed import JobFeeds
+from hansa.runtime.job_journal import sweep_up
 from hansa.runtime.job_queue import Gpus, JobQueue
 from hansa.runtime.journal_writer import JournalWriter, open_journal
 from hansa.runtime.reunion import Reunion
+from hansa.runtime.run_paths import RunPaths
 from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
@@ -49,9 +51,7 @@ class JobOffice:
         self._journal: JournalWriter | None = None
         self.queue = JobQueue(self)
         self.running: dict[str, RunningJob] = {}
-        self.send = send
-        self._rules = rules
-        self._launcher = launcher
+        self.send, self._rules, self._launcher = send, rules, launcher
         self._pipes = PipeServer(rules.root / "sockets", self._called_back)
         self._tags_of = tags_of
         self._feeds = JobFeeds()
@@ -72,6 +72,8 @@ class JobOffice:
         await self._pipes.start()
         records = self.store.list()
         for record in records:
+            if record.state.is_over:
+                sweep_up(record.id, RunPaths(self._rules.root, record.number, "server"), writer=self._journal)
             if record.state.is_over or record.state is JobState.PAUSED:
                 continue
             if record.abort is not None:

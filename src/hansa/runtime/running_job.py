@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,6 +121,11 @@ class RunningJob:
         """The sites it was given to."""
         return self.at_sites.names
 
+    @property
+    def num_held(self) -> int:
+        """Frames of the job's process that wait for a commit to be durable."""
+        return self._home.num_held
+
     def takes(self, site: str) -> bool:
         """Whether it has an app for a site."""
         return self._deployment.takes(site)
@@ -204,7 +210,10 @@ class RunningJob:
             self._home.send(head, parts)
 
     def exited(self, report: ExitReport) -> None:
-        """The job's process on the server has ended."""
+        """The job's process on the server has ended; it may have said more than was taken yet."""
+        self._home.at_last(partial(self._gone, report))
+
+    def _gone(self, report: ExitReport) -> None:
         self._home.gone()
         how = f"its process on the server {report.how}"
         if self._is_parked:
@@ -284,6 +293,7 @@ class RunningJob:
     def fail(self, cause: str) -> None:
         """It cannot begin, or cannot go on."""
         self._finish(JobState.FAILED, cause)
+        self._home.let_go()
 
     def _kill_later(self, grace_s: float) -> None:
         if self._kill_at is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from hansa.errors import ConfigError, EncodeError
+from hansa.jobs.journal import Journal
 from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, OnExit, ProcessSpec
 from hansa.runtime.home_process import MOST_DEATHS
+from hansa.runtime.journal_writer import JournalWriter
 from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import BlobRef, Frame
 from hansa.wire.pipe import AsyncPipe, Pipe, PipeServer, connect_pipe
@@ -90,12 +93,25 @@ class Stage:
             (job / name).write_text(text, encoding="utf-8")
         self.network, self.launcher = Network(*absent), Launcher()
         self.pipes = PipeServer(folder / "sockets", self._called_back)
-        deployment = Deployment(job.parent, job_id="0007-two", number=7, root=folder, tags={"a": ("x",)})
+        self._deployment = deployment = Deployment(
+            job.parent, job_id="0007-two", number=7, root=folder, tags={"a": ("x",)}
+        )
         self.job = RunningJob(
             deployment, rules=ServerRules(folder), network=self.network, launcher=self.launcher, pipes=self.pipes
         )
         self.process: Pipe | None = None
         self.has_called_back = asyncio.Event()
+
+    def keep(self, writer: JournalWriter) -> None:
+        """Have the job keep a journal."""
+        self.job = RunningJob(
+            self._deployment,
+            rules=ServerRules(self.folder),
+            network=self.network,
+            launcher=self.launcher,
+            pipes=self.pipes,
+            journal=writer,
+        )
 
     def _called_back(self, pipe: AsyncPipe) -> None:
         assert pipe.name == self.job.process
@@ -313,6 +329,54 @@ def test_a_process_that_dies_without_a_word_fails_the_job(tmp_path: Path) -> Non
         cause = "its process on the server was killed by SIGKILL; the last line of its log: KeyError: 'x'"
         assert stage.network.states == [(JobState.FAILED, cause)]
         assert stage.network.is_over
+
+    play(Stage(tmp_path), story)
+
+
+def test_what_a_process_said_after_a_commit_counts_though_it_has_ended_before_that_was_durable(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        writer = JournalWriter(
+            Journal.open(tmp_path / "journal.db", project="p"), lambda job, cause: pytest.fail(cause)
+        )
+        try:
+            stage.keep(writer)
+            await stage.begin("a")
+            slow = asyncio.ensure_future(writer.call(lambda journal: threading.Event().wait(0.2)))
+            stage.process.send({"k": "commit", "version": 1, "workflow": 0, "history_lines": 0, "m": {}}, [b"state"])
+            stage.process.send({"k": "done", "status": "COMPLETED", "cause": None})
+            await stage.until(lambda: stage.job.num_held == 1)
+            stage.job.exited(ExitReport(0, 1.0, 0))
+            assert stage.network.states == []
+            await stage.until(lambda: stage.network.is_over)
+            await slow
+            assert stage.network.states == [(JobState.COMPLETED, None)]
+            assert len(stage.launcher.launched) == 1
+        finally:
+            await writer.close()
+
+    play(Stage(tmp_path), story)
+
+
+def test_a_process_that_dies_is_started_anew_and_goes_on(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        writer = JournalWriter(
+            Journal.open(tmp_path / "journal.db", project="p"), lambda job, cause: pytest.fail(cause)
+        )
+        try:
+            stage.keep(writer)
+            await stage.begin("a")
+            for death in range(1, MOST_DEATHS):
+                stage.job.exited(ExitReport(-9, 1.0, 0))
+                await stage.until(lambda n=death: len(stage.launcher.launched) == n + 1)
+                assert stage.launcher.launched[-1].args["recall"].endswith("run_7/recall.bin")
+            stage.job.exited(ExitReport(-9, 1.0, 0))
+            waiting, failed = stage.network.states[0], stage.network.states[-1]
+            assert waiting == (JobState.WAITING, "its process on the server was killed by SIGKILL; the job goes on")
+            assert failed == (JobState.FAILED, "its process on the server was killed by SIGKILL")
+            assert stage.network.kinds("a") == [*["launch"] * MOST_DEATHS, "stop"]
+            assert stage.network.is_over
+        finally:
+            await writer.close()
 
     play(Stage(tmp_path), story)
 
