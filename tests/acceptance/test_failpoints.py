@@ -104,7 +104,7 @@ def test_a_process_is_killed(
         run = fed.session.run("last").wait(PATIENCE_S)
         print(f"{point:35} {kind:12} {time.monotonic() - began:.2f} s")
         tasks = [line for path in counts for line in path.read_text().splitlines()]
-    assert run.model_digest == undisturbed
+    assert run.model_digest == undisturbed, (run.history.rounds, run.problems, sorted(tasks))
     assert [sorted(each.counted) for each in run.history.rounds] == [list(SITES)] * ROUNDS
     assert len(tasks) <= ROUNDS * len(SITES) + 1, sorted(tasks)
     assert processes_below(fed.folder, working=True) == {}

@@ -17,7 +17,7 @@ from hansa.errors import ConfigError
 from hansa.failpoints import ACTIONS, NAMES, VARIABLE, Failpoints, read
 from source_code import PACKAGE, ROOT
 
-PLACED = re.compile(r'\breach\("([a-z_.]+)"\)')
+PLACED = re.compile(r'\breach(?:\(|, )"([a-z_.]+)"\)')
 
 
 def test_each_failpoint_is_somewhere_and_none_is_unknown() -> None:

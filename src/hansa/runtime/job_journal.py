@@ -12,9 +12,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from hansa.failpoints import reach
 from hansa.jobs.journal_rows import (
@@ -29,6 +28,7 @@ from hansa.jobs.journal_rows import (
     ResultRow,
     TableRow,
 )
+from hansa.runtime.background import Background
 from hansa.runtime.file_blobs import Head
 from hansa.runtime.journal_writer import JournalWriter
 from hansa.runtime.recall import write_recall
@@ -60,7 +60,7 @@ class JobJournal:
         self._waiting: dict[
             tuple[str, int], bool
         ] = {}  # results that are not durable: whether to acknowledge them then
-        self._syncing: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._forgot_at = 0.0
 
     # -- what comes from sites ---------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class JobJournal:
         if not files:
             self._write(row, number)
             return
-        self._begin(self._sync_and_write(row, number, files))
+        self._background.begin(self._sync_and_write(row, number, files))
 
     async def _sync_and_write(self, row: ResultRow, number: int, files: Sequence[Path]) -> None:
         await asyncio.to_thread(_sync, files)
@@ -145,7 +145,7 @@ class JobJournal:
     def commit(self, head: Head, parts: Sequence[bytes], *, then: Callable[[], None]) -> None:
         """Keep a commit; `then` is called once it is durable."""
         if head.get("blobs"):
-            self._begin(self._commit_files(head, parts, then))
+            self._background.begin(self._commit_files(head, parts, then))
         else:
             self._write_commit(head, parts, then=then)
 
@@ -181,7 +181,7 @@ class JobJournal:
             self._forgot_at = time.monotonic()
             self._writer.write(ForgetRow(self._job, version), job=self._job)
         if has_files:
-            self._begin(self.sweep())
+            self._background.begin(self.sweep())
 
     def _take_over(self, version: int, blobs: Sequence[Head]) -> list[Path]:
         files = []
@@ -202,15 +202,9 @@ class JobJournal:
 
     # -- going on ----------------------------------------------------------------------------------------------
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:  # Any: as asyncio has it
-        task = asyncio.get_running_loop().create_task(work)
-        self._syncing.add(task)
-        task.add_done_callback(self._syncing.discard)
-
     async def settled(self) -> None:
         """Until all that came so far is handed to the writer."""
-        while self._syncing:
-            await asyncio.wait(set(self._syncing))
+        await self._background.settled()
 
     async def recall(self, start: int) -> Path:
         """Write down where a new process of the job goes on; returns the file.

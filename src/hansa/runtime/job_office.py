@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hansa.jobs.job_check import check_job
 from hansa.jobs.life import JobState
 from hansa.jobs.store import JobRecord, JobStore
 from hansa.jobs.wanted import Wanted, read
+from hansa.runtime.background import Background
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, JobLauncher
 from hansa.runtime.job_feed import JobFeeds
@@ -55,7 +56,7 @@ class JobOffice:
         self._pipes = PipeServer(rules.root / "sockets", self._called_back)
         self._tags_of = tags_of
         self._feeds = JobFeeds()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._reunion = Reunion()
         self._is_closing = False
         self._idle = asyncio.Event()
@@ -105,7 +106,7 @@ class JobOffice:
             self._set(record.id, JobState.FAILED, f"it cannot go on: {error}")
             self.queue.ended(record.id)
         else:
-            self._begin(job.resume(record.sites, record.gpus))
+            self._background.begin(job.resume(record.sites, record.gpus))
 
     async def _make(self, record: JobRecord, sites: Sequence[str]) -> RunningJob:
         deployment = await asyncio.to_thread(
@@ -161,7 +162,11 @@ class JobOffice:
             record = self.store.new_job(folder, job, submitter=submitter)  # on this thread: no number is given twice
         reach("submit.after_write")
         _logger.info("job %s was submitted by %s", record.id, submitter)
-        self._enqueue(record, wanted)
+        if not self._reunion.is_over:
+            self._set(
+                record.id, JobState.SUBMITTED, "waits for the sites that were there before the server was started"
+            )
+        self._reunion.then(partial(self._enqueue, record, wanted))
         return self.store.get(record.id)
 
     def _enqueue(self, record: JobRecord, wanted: Wanted) -> None:
@@ -217,7 +222,7 @@ class JobOffice:
             raise ConfigError(f"job {record.id} cannot go on: it is {record.state.value}")
         wanted = _wanted(self.store, record)
         self._set(job_id, JobState.SUBMITTED, None)
-        self._enqueue(record, wanted)
+        self._reunion.then(partial(self._enqueue, record, wanted))
 
     def view(self, job_id: str) -> JobRecord:
         """A job as it stands, with its progress.
@@ -249,7 +254,7 @@ class JobOffice:
 
     def start_job(self, job_id: str, sites: Sequence[str], *, gpus: Gpus) -> None:
         """See `Office`."""
-        self._begin(self._start(job_id, sites, gpus))
+        self._background.begin(self._start(job_id, sites, gpus))
 
     async def _start(self, job_id: str, sites: Sequence[str], gpus: Gpus) -> None:
         record = self.store.update(job_id, JobState.SCHEDULED, sites=sites, gpus=gpus)
@@ -330,11 +335,6 @@ class JobOffice:
         if state.is_over:
             _logger.info("job %s is %s%s", job_id, state.value, f": {reason}" if reason else "")
         self._feeds.wake(job_id)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:  # Any: as asyncio has it
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _wanted(store: JobStore, record: JobRecord) -> Wanted:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -118,7 +119,8 @@ class BlobService:
             with self._turn(peer):
                 target = await self._target(peer, job, ref)
                 await self._superseded(target)
-                await self._only(target, self._receive(context, target, ref=ref, offset=offset))
+                told = partial(reach, "result.mid_stream") if peer.role == "client" else _nothing
+                await self._only(target, self._receive(context, target, ref=ref, offset=offset, on_chunk=told))
         except (HansaError, OSError) as error:
             await self._refuse(peer, error, context)
         return b"{}"
@@ -163,7 +165,9 @@ class BlobService:
             raise RunError(f"{target.name} is being sent anew")
         task.result()
 
-    async def _receive(self, context: Any, target: Path, *, ref: BlobRef, offset: int) -> None:  # Any: gRPC's
+    async def _receive(
+        self, context: Any, target: Path, *, ref: BlobRef, offset: int, on_chunk: Callable[[], None]
+    ) -> None:  # Any: gRPC's
         part = await self._opened(lambda: _part_for(target, ref, offset))
         writing: asyncio.Future[None] | None = None
         try:
@@ -177,7 +181,7 @@ class BlobService:
                 if writing is not None:
                     await asyncio.shield(writing)
                 writing = self._loop.run_in_executor(self._threads, part.write, chunk)
-                reach("result.mid_stream")
+                on_chunk()
             if writing is not None:
                 await asyncio.shield(writing)
             if left:
@@ -278,6 +282,10 @@ class BlobService:
         self._refusals.note(peer, f"blob {type(error).__name__}", text=text)
         await context.abort(code, text)
         raise AssertionError("abort has returned")
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _cancelled_if_cut() -> None:
