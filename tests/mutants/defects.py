@@ -66,7 +66,7 @@ DEFECTS = [
     Mutant(
         "same-key-for-every-posting",
         "apis/task_board.py",
-        "posting = self._postings[task.name] = self._postings.get(task.name, 0) + 1",
+        "posting = self.postings[task.name] = self.postings.get(task.name, 0) + 1",
         "posting = 1",
         ("tests/unit/apis/test_task_board.py", *WHOLE),
     ),
