@@ -75,6 +75,7 @@ class JobSites:
         self.takes_blobs = True
         """Whether anybody wants what sites bring."""
         self._parts: dict[str, _Part] = {}
+        self._is_parked = False
 
     @property
     def names(self) -> list[str]:
@@ -90,6 +91,8 @@ class JobSites:
 
     def join(self, site: str, gpus: Sequence[int] | None = None) -> None:
         """A site that came, or came back, takes part from now on."""
+        if self._is_parked:
+            return
         if self._ways.is_ending():
             self._ways.to_site(site, Frame("stop", self._job, {"reason": "it is over", "grace_s": END_GRACE_S}))
             return  # the site may have missed that
@@ -207,6 +210,7 @@ class JobSites:
 
     def park(self) -> None:
         """The job rests: processes end, and what they have kept stays."""
+        self._is_parked = True
         for site in self.names:
             self._ways.to_site(site, Frame("park", self._job))
 

@@ -381,6 +381,23 @@ def test_a_process_that_dies_is_started_anew_and_goes_on(tmp_path: Path) -> None
     play(Stage(tmp_path), story)
 
 
+def test_a_job_that_rests_is_started_nowhere_when_its_processes_end(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("a")
+        stage.job.pause()
+        exited = Frame("exited", stage.job.id, {"how": "was killed by SIGKILL", "code": -9})
+        stage.job.at_sites.from_site("a", exited)
+        stage.job.at_sites.join("a")
+        assert stage.network.kinds("a") == ["launch", "park"]
+        assert stage.launcher.killed == [stage.job.process]
+        stage.job.exited(ExitReport(-9, 1.0, 0))
+        assert stage.network.is_over
+        assert stage.network.states == []
+        assert (stage.job.paths.folder / "blobs").exists()
+
+    play(Stage(tmp_path), story)
+
+
 def test_an_abort_is_told_to_all_and_what_does_not_stop_is_killed(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         await stage.begin("a")
