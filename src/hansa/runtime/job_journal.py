@@ -29,7 +29,7 @@ from hansa.jobs.journal_rows import (
     TableRow,
 )
 from hansa.runtime.background import Background
-from hansa.runtime.file_blobs import Head
+from hansa.runtime.file_blobs import Head, Packing
 from hansa.runtime.journal_writer import JournalWriter
 from hansa.runtime.recall import write_recall
 from hansa.runtime.run_paths import RunPaths
@@ -57,9 +57,9 @@ class JobJournal:
         self._paths = paths
         self.acknowledge: Callable[[str, list[int]], None] = lambda site, numbers: None
         """Tells a site that results of these numbers need not be kept there any more."""
-        self._waiting: dict[
-            tuple[str, int], bool
-        ] = {}  # results that are not durable: whether to acknowledge them then
+        self._waiting: dict[tuple[str, int], bool] = {}  # results not durable yet: whether to acknowledge them then
+        self._tables: dict[str, set[str]] = {}
+        self._alarmed: set[str] = set()
         self._background = Background()
         self._forgot_at = 0.0
 
@@ -68,7 +68,12 @@ class JobJournal:
     def tables(self, site: str, head: Head, *, parts: Sequence[bytes]) -> None:
         """Keep the layouts of tensors that a site sends once only."""
         said = head.get("m") or {}
+        known = self._tables.setdefault(site, set())
         for digest, content in zip(said.get("with", ()), parts[1:], strict=False):
+            is_counted_on = len(content) <= Packing.MOST_KNOWN_BYTES and len(known) < Packing.MOST_KNOWN
+            if digest in known or not is_counted_on:
+                continue
+            known.add(digest)
             self._writer.write(TableRow(self._job, site, digest, content), job=self._job)
 
     def result(self, site: str, head: Head, *, parts: Sequence[bytes]) -> None:
@@ -109,10 +114,13 @@ class JobJournal:
         self._writer.write(row, written, job=self._job)
 
     def _alarm(self, row: ResultRow) -> None:
-        """A site has answered a task twice, and not with the same bytes: the first answer stands."""
+        """A site has answered a task twice, and not with the same bytes: the first answer stands; said once."""
+        if row.part in self._alarmed:
+            return
+        self._alarmed.add(row.part)
         text = f"{row.site} has sent another result for {row.part} than before; it is refused"
         _logger.error("ALARM: job %s: %s", self._job, text)
-        event = EventRow(time.time(), "result.altered", text, self._job, row.site, f"{row.part} {row.digest}")
+        event = EventRow(time.time(), "result.altered", text, self._job, row.site, key=f"{self._job} {row.part}")
         self._writer.write(event, job=self._job)
 
     def durable(self, site: str, numbers: Sequence[int]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from hansa.wire.frames import BlobRef, Frame
 END_GRACE_S = 5.0
 """How long processes of a job may take to leave once it is over."""
 
+_MOST_GIVEN = 256
+_MOST_EARLY = 64
+"""Results of one site for tasks that this server has not given it, which are kept all the same: one before may have."""
+
 _logger = logging.getLogger("hansa.server")
 
 
@@ -35,6 +39,22 @@ class _Part:
     is_there: bool = False  # its process runs, as far as we know
     is_told_to_end: bool = False  # its process is not missed any more
     was_refused: bool = False  # some frame of it
+    given: dict[str, None] = field(default_factory=dict)  # the ids of its latest tasks
+    num_early: int = 0  # results that it may have been asked for by a server before this one
+
+    def gives(self, task_id: str) -> None:
+        """It is given a task."""
+        self.given[task_id] = None
+        if len(self.given) > _MOST_GIVEN:
+            del self.given[next(iter(self.given))]
+
+    def owes(self, task_id: str, site: str) -> bool:
+        """Whether a result of its for that task is worth keeping."""
+        if task_id in self.given:
+            return True
+        is_own = task_id.rpartition("/")[0].rpartition("/")[2] == site
+        self.num_early += is_own
+        return is_own and self.num_early <= _MOST_EARLY
 
 
 @dataclass(frozen=True)
@@ -170,7 +190,7 @@ class JobSites:
         head["site"] = site
         if self._journal is not None:
             self._journal.tables(site, head, parts=frame.parts)
-            if head.get("k") == "result":
+            if head["k"] == "result" and part.owes(head["task_id"], site):
                 self._journal.result(site, head, parts=frame.parts)
         self._ways.to_process(head, frame.parts)
 
@@ -187,6 +207,8 @@ class JobSites:
             if files:
                 part.blobs.offer(frame.blobs, files)
             own = each.get(site)
+            if own is not None and "task_id" in own:
+                part.gives(own["task_id"])
             if own is not None and self._journal is not None and "acks" in own:
                 own = {**own, "acks": self._journal.durable(site, own["acks"])}
             said = frame if own is None else Frame(RELAY, self._job, {**frame.head, **own}, frame.parts, frame.blobs)

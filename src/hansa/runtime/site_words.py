@@ -20,6 +20,15 @@ _WORDS: dict[str, dict[str, tuple[type, ...]]] = {
 _NUM_SENT = 3
 
 
+def _is_message(said: object) -> bool:
+    """Whether this may say how a message lies in a frame."""
+    if not isinstance(said, Mapping):
+        return False
+    lists = [said.get(key, []) for key in ("tables", "with", "blobs")]
+    names = [name for each in lists[:2] if isinstance(each, list) for name in each]
+    return all(isinstance(each, list) for each in lists) and all(isinstance(name, str) for name in names)
+
+
 def problem_of(head: Mapping[str, Any]) -> str | None:  # Any: JSON
     """Why a site's frame is refused; None if it may pass."""
     word = head.get("k")
@@ -30,6 +39,8 @@ def problem_of(head: Mapping[str, Any]) -> str | None:  # Any: JSON
         value = head.get(key)
         if not isinstance(value, kinds) or isinstance(value, bool):
             return f"{word} with {key} {value!r:.40}"
+    if "m" in head and not _is_message(head["m"]):
+        return f"{word} with m {head['m']!r:.40}"
     sent = head.get("sent", ())
     if word == "ended" and not (len(sent) == _NUM_SENT and all(type(each) is int and each >= 0 for each in sent)):
         return f"ended with sent {sent!r:.40}"

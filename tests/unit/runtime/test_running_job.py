@@ -381,6 +381,45 @@ def test_a_process_that_dies_is_started_anew_and_goes_on(tmp_path: Path) -> None
     play(Stage(tmp_path), story)
 
 
+def test_results_that_nobody_asked_a_site_for_are_not_kept(tmp_path: Path) -> None:
+    def says(stage: Stage, task_id: str, *, text: bytes = b"x") -> None:
+        head = {
+            "k": "result",
+            "number": 1,
+            "task_id": task_id,
+            "ended": None,
+            "m": {"tables": [], "with": [], "blobs": []},
+        }
+        stage.job.at_sites.from_site("a", Frame("relay", stage.job.id, head, (text,)))
+
+    async def story(stage: Stage) -> None:
+        writer = JournalWriter(
+            Journal.open(tmp_path / "journal.db", project="p"), lambda job, cause: pytest.fail(cause)
+        )
+        try:
+            stage.keep(writer)
+            await stage.begin("a", "b")
+            stage.process.send({"k": "task", "to": ["a"], "each": {"a": {"number": 1, "task_id": "0/train/1/a/1"}}})
+            await stage.until(lambda: "relay" in stage.network.kinds("a"))
+            says(stage, "0/train/1/a/1")
+            says(stage, "0/train/1/b/1")  # in another's place
+            says(stage, "b")
+            for number in range(1000):
+                says(stage, f"0/x/{number}/a/1")
+                says(stage, "0/train/1/a/1", text=b"%d" % number)
+            replay = await writer.call(lambda journal: journal.replay(stage.job.id))
+            events = await writer.call(lambda journal: journal.events(job=stage.job.id))
+        finally:
+            await writer.close()
+        kept = [row.part for row in replay.results]
+        assert kept[0] == "0/train/1/a/1"
+        assert len(kept) == 65  # a server before this one may have given it some
+        assert all(part.split("/")[3] == "a" for part in kept)
+        assert [event.code for event in events] == ["result.altered"]
+
+    play(Stage(tmp_path), story)
+
+
 def test_a_job_that_rests_is_started_nowhere_when_its_processes_end(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         await stage.begin("a")

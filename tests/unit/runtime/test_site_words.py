@@ -46,7 +46,15 @@ def test_a_word_without_what_belongs_to_it_is_refused(head: dict[str, Any]) -> N
                 assert problem_of({**head, key: value}) is not None, (key, value)
 
 
-@given(st.dictionaries(st.sampled_from(["k", "number", "task_id", "error", "sent", "cause"]), JSON))
+@pytest.mark.parametrize(
+    "said", [[], "m", None, 3, {"tables": {}}, {"with": "abc"}, {"blobs": 1}, {"tables": [1]}, {"with": [None]}]
+)
+def test_a_message_that_is_none_is_refused(said: object) -> None:
+    head = {"k": "result", "number": 1, "task_id": "0/t/1/a/1", "ended": None, "m": said}
+    assert "result with m" in str(problem_of(head))
+
+
+@given(st.dictionaries(st.sampled_from(["k", "m", "number", "task_id", "error", "sent", "cause"]), JSON))
 def test_nothing_makes_it_fail(head: dict[str, Any]) -> None:
     problem = problem_of(head)
     assert problem is None or len(problem) < 200
