@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ from hansa.runtime.workflow_progress import Progress
 from hansa.wire.codec import decode
 from hansa.wire.message import Message
 from hansa.wire.pipe import Frame, FrameReader, pack_frame
+
+
+_logger = logging.getLogger("hansa.server")
 
 
 @dataclass
@@ -78,4 +82,7 @@ def _take(recall: Recall, frame: Frame) -> None:
             recall.history_lines = head["history_lines"]
         case "result":
             unpacking = recall.unpacking.setdefault(head["site"], Unpacking())
-            recall.results[head["task_id"]] = head, unpacking.message(head, parts)
+            try:
+                recall.results[head["task_id"]] = head, unpacking.message(head, parts)
+            except DecodeError as error:  # the site's affair, not the run's: it is asked again
+                _logger.warning("a result of %s cannot be read, and is asked for again: %s", head["site"], error)

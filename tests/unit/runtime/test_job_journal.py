@@ -153,6 +153,16 @@ def test_the_same_result_again_counts_once_and_another_one_not_at_all(
     journal.close()
 
 
+def test_a_result_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.comes(1)
+        broken = {"k": "result", "task_id": "0/train/9/a/1", "number": 2, "site": "a", "m": {"tables": ["sha256:none"]}}
+        stage.journal.result("a", broken, parts=[b"x"])
+        assert values(await stage.recalled()) == {"0/train/1/a/1": 1.0}
+
+    play(tmp_path, story)
+
+
 def test_a_recall_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         await stage.commits(1)
