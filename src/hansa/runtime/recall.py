@@ -23,7 +23,6 @@ from hansa.wire.codec import decode
 from hansa.wire.message import Message
 from hansa.wire.pipe import Frame, FrameReader, pack_frame
 
-
 _logger = logging.getLogger("hansa.server")
 
 
