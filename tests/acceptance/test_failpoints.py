@@ -15,7 +15,7 @@ import pytest
 from hansa.errors import HansaError
 from hansa.failpoints import NAMES
 from poc_jobs import COUNT
-from poc_parts import BIG, PATIENCE_S, Federation, federation, file, processes_below, trains
+from poc_parts import BIG, PATIENCE_S, Federation, federation, file, processes_below, trains, wait_until_gone
 
 pytestmark = pytest.mark.slow
 
@@ -107,4 +107,4 @@ def test_a_process_is_killed(
     assert run.model_digest == undisturbed, (run.history.rounds, run.problems, sorted(tasks))
     assert [sorted(each.counted) for each in run.history.rounds] == [list(SITES)] * ROUNDS
     assert len(tasks) <= ROUNDS * len(SITES) + 1, sorted(tasks)
-    assert processes_below(fed.folder, working=True) == {}
+    wait_until_gone(list(processes_below(fed.folder, working=True)), PATIENCE_S)

@@ -67,7 +67,7 @@ def test_a_job_survives_the_death_of_its_process_on_the_server(fed: Federation, 
     states = [change.state for change in run.record.changes]
     assert states.count(JobState.WAITING) == 1
     assert states[-1] is JobState.COMPLETED
-    assert processes_below(fed.folder, working=True) == {}
+    wait_until_gone(list(processes_below(fed.folder, working=True)), PATIENCE_S)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -93,7 +93,7 @@ def test_a_job_survives_the_end_of_the_whole_server(fed: Federation, undisturbed
     assert [sorted(each.counted) for each in run.history.rounds] == [list(SITES)] * ROUNDS
     reasons = [change.reason for change in run.record.changes if change.state is JobState.WAITING]
     assert reasons == ["the server was started anew; the job goes on"]
-    assert processes_below(fed.folder, working=True) == {}
+    wait_until_gone(list(processes_below(fed.folder, working=True)), PATIENCE_S)
 
 
 def test_an_aborted_job_never_revives(fed: Federation) -> None:
@@ -160,7 +160,7 @@ def test_a_job_rests_and_goes_on(fed: Federation, undisturbed: str) -> None:
                 wait_until_gone(pids, PATIENCE_S)
                 with pytest.raises(ConfigError, match="cannot be paused: it is PAUSED"):
                     run.pause()
-                assert processes_below(fed.folder, working=True) == {}
+                wait_until_gone(list(processes_below(fed.folder, working=True)), PATIENCE_S)
                 assert fed.session.submit(trains(rounds=1, flow={"num_rounds": 0})).wait(PATIENCE_S)
                 fed.end("server")  # it stays paused
                 fed.end("site-2")

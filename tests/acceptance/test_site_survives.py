@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from poc_jobs import BEGAN, GATE
-from poc_parts import BIG, MODEL, PATIENCE_S, Federation, federation, fifo, processes_below, trains
+from poc_parts import BIG, MODEL, PATIENCE_S, Federation, federation, fifo, processes_below, trains, wait_until_gone
 
 pytestmark = pytest.mark.slow
 
@@ -47,5 +47,5 @@ def test_a_job_survives_the_death_of_a_site(fed: Federation, model: object, whol
         run.wait(PATIENCE_S)
     assert run.model_digest == undisturbed
     assert [sorted(each.counted) for each in run.history.rounds] == [list(SITES)] * ROUNDS
-    assert processes_below(fed.folder, working=True) == {}
+    wait_until_gone(list(processes_below(fed.folder, working=True)), PATIENCE_S)
     assert [path for path in fed.folder.rglob("run_*/kept/*") if path.is_file()] == []

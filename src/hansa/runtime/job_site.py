@@ -154,6 +154,8 @@ class SiteJob:
 
     def _make_host(self, cleanup: ExitStack) -> SiteHost:
         args = self._args
+        if self._kept.problem is not None:
+            raise ConfigError(self._kept.problem)
         app = replace(load_app(Path(args.app_folder), {Side.CLIENT}), origin=_origin(args.config_file))
         cleanup.enter_context(served_for(Job(args.job_id, {"app": app})))
         check_names(app)

@@ -50,6 +50,8 @@ class KeptResults:
         """Those that were there and that the server may not have, by task id."""
         self.state: Message | None = None
         """What the components knew after the last task that was there."""
+        self.problem: str | None = None
+        """Why this site cannot go on: a state is damaged that nothing but itself leads to again."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._kept: list[_Kept] = []
@@ -60,14 +62,13 @@ class KeptResults:
     # -- after a restart ---------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        frames: list[Frame] = []
-        for path in sorted(self._folder.glob("*.task")):
+        paths = sorted(self._folder.glob("*.task"))
+        for index, path in enumerate(paths):
             try:
-                frames = _read(path)
-                self._take(path, frames)
+                self._take(path, _read(path))
             except (OSError, DecodeError, LookupError, TypeError, ValueError) as error:
-                _logger.error("what was kept of a task is damaged, and the task is run again: %s: %s", path, error)
-                delete([path])
+                self._set_aside(paths[index:], error)
+                break
         last = self._kept[-1] if self._kept else None
         if last is not None and len(frames := _read(self._file(last.number))) > 1:
             head, parts = frames[1]
@@ -76,6 +77,14 @@ class KeptResults:
             self.state = Unpacking().message({**head, "blobs": blobs}, parts)
         used = {file for kept in self._kept for file in kept.files}
         delete(file for file in self._folder.glob("state-*") if file not in used)
+
+    def _set_aside(self, paths: Sequence[Path], error: Exception) -> None:
+        """A file is damaged: its task, and those after it, are run again from the state before it, where that helps."""
+        if any(path.with_suffix(".sent").exists() for path in paths):  # the server has the result, and asks no more
+            self.problem = f"{paths[0]}: the state of this site is damaged, and the job cannot go on here ({error})"
+            return
+        _logger.error("what was kept of a task is damaged, and the task is run again: %s: %s", paths[0], error)
+        delete(paths)
 
     def _take(self, path: Path, frames: Sequence[Frame]) -> None:
         head, parts = frames[0]

@@ -134,7 +134,8 @@ class SiteAgent:
             self._jobs[frame.job] = job
             await job.launch(frame.blobs[0], launcher=self._forks, pipes=self._pipes)
         except (HansaError, OSError, LookupError, ValueError) as error:
-            self._jobs.pop(frame.job, None)
+            if (failed := self._jobs.pop(frame.job, None)) is not None:
+                self._left[frame.job] = failed.paths
             reason = str(error) if isinstance(error, HansaError) else f"{type(error).__name__}: {error}"
             _logger.error("job %s cannot be started here: %s", frame.job, reason)
             self._client.send(Frame("launch_failed", frame.job, {"reason": reason}))
@@ -145,6 +146,8 @@ class SiteAgent:
     def _over(self, job: SiteJob) -> None:
         if self._jobs.get(job.id) is job:
             del self._jobs[job.id]
+        if job.paths.kept.is_dir():  # it has died, and may go on, or the server may say that it is over
+            self._left[job.id] = job.paths
 
     def _called_back(self, pipe: AsyncPipe) -> None:
         for job in self._jobs.values():

@@ -89,3 +89,32 @@ def test_a_result_whose_file_is_damaged_is_not_sent(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     again = KeptResults(tmp_path / "kept")
     assert (again.results, known(again)) == ({}, 1)
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3] + b"xyz")
+
+
+def test_what_came_after_a_damaged_file_is_run_again_too(tmp_path: Path) -> None:
+    kept = KeptResults(tmp_path / "kept")
+    for number in (1, 2, 3):
+        kept.keep(head(number), [b"x"], state=state(number))
+    kept.sent(head(1)["task_id"])
+    spoil(sorted((tmp_path / "kept").glob("*.task"))[1])
+    again = KeptResults(tmp_path / "kept")
+    assert (again.results, known(again), again.problem) == ({}, 1, None)
+    again.keep(head(2), [b"y"], state=state(2))
+    assert list(KeptResults(tmp_path / "kept").results) == [head(2)["task_id"]]
+
+
+def test_a_damaged_state_that_the_server_counts_on_ends_the_sites_part(tmp_path: Path) -> None:
+    kept = KeptResults(tmp_path / "kept")
+    kept.keep(head(1), [b"x"], state=state(1))
+    kept.sent(head(1)["task_id"])
+    (file,) = (tmp_path / "kept").glob("*.task")
+    spoil(file)
+    again = KeptResults(tmp_path / "kept")
+    assert again.problem == (
+        f"{file}: the state of this site is damaged, and the job cannot go on here (its digest is another one)"
+    )
+    assert KeptResults(tmp_path / "kept").problem == again.problem
