@@ -164,7 +164,8 @@ class SiteJob:
             _logger.warning("job %s: its process %s", self.id, report.how)
         if self._is_told_to_end:
             self._over()
-        else:  # the job may go on, with what its process has kept
+        else:  # the job may go on, with what its process has kept: the next one brings it
+            self._stop_transfers()
             self._on_over(self)
 
     def park(self, launcher: JobLauncher) -> None:

@@ -121,6 +121,8 @@ class BlobService:
                 await self._superseded(target)
                 told = partial(reach, "result.mid_stream") if peer.role == "client" else _nothing
                 await self._only(target, self._receive(context, target, ref=ref, offset=offset, on_chunk=told))
+        except FileNotFoundError:  # an upload before this one became whole over it
+            await self._refuse(peer, TryAgain("what had come of the blob is gone; try again"), context)
         except (HansaError, OSError) as error:
             await self._refuse(peer, error, context)
         return b"{}"
@@ -187,7 +189,8 @@ class BlobService:
             if left:
                 await _cancelled_if_cut()
                 raise part.spoiled(f"breaks off at {ref.size_bytes - left} of {ref.size_bytes} bytes")
-            await self._threaded(part.finish)
+            writing = self._loop.run_in_executor(self._threads, part.finish)
+            await asyncio.shield(writing)  # who supersedes this waits for it, too
         finally:
             if writing is not None and not writing.done():
                 await asyncio.wait((writing,))
