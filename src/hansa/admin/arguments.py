@@ -38,6 +38,13 @@ class AbortArguments(Arguments):
     reason: str = Field(default="", max_length=500, description="Why, for the record.")
 
 
+class IncidentsArguments(Arguments):
+    """See the command `incidents`."""
+
+    job: str | None = Field(default=None, min_length=1, max_length=200, description="Only those about this job.")
+    since: int = Field(default=0, ge=0, description="Only those after this number.")
+
+
 class LogsArguments(Arguments):
     """See the command `logs`."""
 

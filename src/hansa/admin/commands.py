@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hansa.admin.permissions import Caller, Permission, check_permission
 from hansa.errors import ConfigError
 from hansa.jobs.config import validate
+from hansa.jobs.incident import Incident
 from hansa.jobs.place import Place, suggestion
 from hansa.jobs.site_view import SiteView
 from hansa.jobs.store import JobRecord, find_job
@@ -76,6 +77,14 @@ class Federation(Protocol):
 
     def sites(self) -> list[SiteView]:
         """The sites that are known, by name."""
+        ...
+
+    async def incidents(self, *, since: int, job: str | None) -> list[Incident]:
+        """What went wrong, after a number.
+
+        Raises:
+            ConfigError: The server keeps no journal.
+        """
         ...
 
     async def logs(self, job_id: str, site: str, *, lines: int) -> str:
@@ -221,6 +230,11 @@ async def _sites(federation: Federation, peer: Peer, args: Any) -> Json:  # Any:
     return {"sites": [view.as_dict() for view in federation.sites()]}
 
 
+async def _incidents(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: IncidentsArguments
+    job = None if args.job is None else _found(federation, args.job).id
+    return {"incidents": [each.as_dict() for each in await federation.incidents(since=args.since, job=job)]}
+
+
 async def _logs(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: LogsArguments
     record = _found(federation, args.job)
     return {"job": record.id, "text": await federation.logs(record.id, args.site, lines=args.lines)}
@@ -278,6 +292,13 @@ COMMANDS = _table(
     ),
     Command("resume", "Let a job that rests go on where it was.", Permission.STEER, "JobArguments", _resume),
     Command("sites", "List the sites that are known, and how they stand.", Permission.VIEW, "Nothing", _sites),
+    Command(
+        "incidents",
+        "List what went wrong on the federation, oldest first.",
+        Permission.VIEW,
+        "IncidentsArguments",
+        _incidents,
+    ),
     Command("logs", "Read the end of a participant's log of a job.", Permission.FETCH, "LogsArguments", _logs),
     Command(
         "results",

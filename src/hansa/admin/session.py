@@ -16,6 +16,7 @@ from hansa.admin.link import AdminLink, open_link
 from hansa.admin.portal import Portal
 from hansa.admin.remote_run import RemoteRun
 from hansa.admin.results import packed
+from hansa.jobs.incident import Incident
 from hansa.jobs.job import Job
 from hansa.jobs.site_view import SiteView
 from hansa.jobs.store import JobRecord
@@ -117,6 +118,19 @@ class AsyncSession:
         answer = await self._link.call("sites", {})
         return [SiteView.from_dict(each) for each in answer["sites"]]
 
+    async def incidents(self, *, since: int = 0, job: str | None = None) -> list[Incident]:
+        """What went wrong on the federation, oldest first.
+
+        Args:
+            since: Only those after this number.
+            job: Only those about this job.
+
+        Raises:
+            ConfigError: There is no such job; the server keeps no journal.
+        """
+        answer = await self._link.call("incidents", {"since": since, "job": job})
+        return [Incident.from_dict(each) for each in answer["incidents"]]
+
     async def close(self) -> None:
         """Hang up; jobs go on."""
         runs, self._runs = self._runs, []
@@ -174,6 +188,10 @@ class Session:
     def sites(self) -> list[SiteView]:
         """The sites that the server knows, and how they stand."""
         return self._portal.call(self._session.sites())
+
+    def incidents(self, *, since: int = 0, job: str | None = None) -> list[Incident]:
+        """What went wrong on the federation, oldest first; see `AsyncSession.incidents`."""
+        return self._portal.call(self._session.incidents(since=since, job=job))
 
     def _wrapped(self, work: Any) -> RemoteRun:  # Any: a coroutine of an AsyncRemoteRun
         return RemoteRun(self._portal.call(work), self._portal)

@@ -24,7 +24,7 @@ KIT_VARIABLE = "HANSA_KIT"
 POC_FOLDER = Path("poc")
 POC_ADMIN = "admin"
 POC_RECORD = "poc.json"
-_WITHOUT_ARGUMENT = ("demo", "jobs", "sites")
+_WITHOUT_ARGUMENT = ("demo", "incidents", "jobs", "sites")
 _LOG_PERIOD_S = 1.0
 _LOG_WINDOW = 2000
 

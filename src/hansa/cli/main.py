@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import hansa
-from hansa.cli import demo, federation, job, poc, provision, runs, server, simulate, site
+from hansa.cli import demo, federation, incidents, job, poc, provision, runs, server, simulate, site
 from hansa.cli.output import plain
 from hansa.errors import HansaError, RunError
 
@@ -41,6 +41,7 @@ for verb in (
     federation.resume,
     federation.download,
     federation.sites,
+    incidents.incidents,
 ):
     app.command(verb.__name__)(verb)
 app.add_typer(job.app, name="job")

@@ -53,14 +53,14 @@ async def _serve(kit: Kit, forks: ForkServer, ready: Ready) -> None:
     import time
 
     from hansa.admin.commands import dispatch, watch
-    from hansa.runtime.server_process import Commands, ServerProcess
+    from hansa.runtime.server_process import STATE_FILE, Commands, ServerProcess
     from hansa.runtime.service import until_told, write_state
 
     server = ServerProcess(kit, forks, commands=Commands(dispatch, watch))
     port = await server.start()
     logging.getLogger("hansa.server").info("listening on port %d", port)
-    write_state(kit.folder / "server.json", port=port, started=time.time())
+    write_state(kit.folder / STATE_FILE, port=port, started=time.time())
     ready.tell()
     forks.warm_up()
     await until_told(asyncio.Event().wait(), server.stop)
-    (kit.folder / "server.json").unlink(missing_ok=True)
+    (kit.folder / STATE_FILE).unlink(missing_ok=True)

@@ -58,6 +58,8 @@ class Journal:
         self._project = project
         self._lock = threading.Lock()
         self._entry = 0
+        self.keeps_all = False
+        """Whether nothing is forgotten or purged: for those who look at what happened."""
         self._versions: dict[str, int] = {}
 
     @property
@@ -122,7 +124,7 @@ class Journal:
             def act(connection: Connection) -> None:
                 nonlocal outcomes, versions
                 if claim(connection, self._project, epoch=self.epoch, entry=self._entry):
-                    writing = Writing(connection, stamp, entry=self._entry, versions=known)
+                    writing = Writing(connection, stamp, entry=self._entry, versions=known, keeps_all=self.keeps_all)
                     outcomes, versions = writing.apply(rows), writing.versions
 
             self._connection.run(act)

@@ -70,11 +70,15 @@ def delete_older(table: Table) -> Delete:
 
 @cache
 def delete_job(table: Table) -> Delete:
-    """Delete a job's rows; of events the last one of all stays, so that its number is not given again."""
-    last = (
-        select(func.max(table.c.seq)).where(of_project(table)).scalar_subquery() if table is TABLES[EventRow] else None
-    )
-    return delete(table).where(*of_job(table), *([] if last is None else [table.c.seq < last]))
+    """Delete a job's rows."""
+    return delete(table).where(*of_job(table))
+
+
+@cache
+def delete_events() -> Delete:
+    """Delete the events before the number that is given as `before`."""
+    table = TABLES[EventRow]
+    return delete(table).where(of_project(table), table.c.seq < bindparam("before"))
 
 
 @cache

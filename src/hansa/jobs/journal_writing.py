@@ -45,6 +45,9 @@ _SAME_IF: Mapping[type[StoredRow], tuple[str, ...]] = {
 _FORGOTTEN = (ResultRow, OfferRow, DecisionRow, FateRow)
 _AT_ONCE = 500
 """Keys asked for in one statement; SQLite allows 32,766 values in one."""
+MOST_EVENTS = 10_000
+"""Events that a project keeps; older ones go, some at a time."""
+_EVENTS_AT_ONCE = 100
 
 
 class Writing:
@@ -55,15 +58,23 @@ class Writing:
         stamp: The project and the epoch.
         entry: The number of the write.
         versions: The last commit of each job, as far as known.
+        keeps_all: Delete nothing but events.
     """
 
     def __init__(
-        self, connection: Connection, stamp: Mapping[str, str | int], *, entry: int, versions: Mapping[str, int]
+        self,
+        connection: Connection,
+        stamp: Mapping[str, str | int],
+        *,
+        entry: int,
+        versions: Mapping[str, int],
+        keeps_all: bool = False,
     ) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
         self._stamp = stamp
         self._entry = entry
+        self._keeps_all = keeps_all
         self.versions = dict(versions)
         """The last commit of each job, once this is committed."""
         self._index = 0
@@ -95,9 +106,9 @@ class Writing:
             return self._commit(row)
         if isinstance(row, EventRow):
             return self._event(row)
-        if isinstance(row, ForgetRow):
+        if isinstance(row, ForgetRow) and not self._keeps_all:
             self._forget(row)
-        elif isinstance(row, PurgeRow):
+        elif isinstance(row, PurgeRow) and not self._keeps_all:
             self._purge(row)
         return Outcome.NEW
 
@@ -184,6 +195,8 @@ class Writing:
         key = row.key or f"{self._stamp['epoch']}.{self._entry}.{self._index}"
         numbered = EventRow(row.at, row.code, row.text, row.job, row.site, key=key, seq=(last or 0) + 1)
         self._connection.execute(TABLES[EventRow].insert(), self._columns(numbered))
+        if numbered.seq % _EVENTS_AT_ONCE == 0:
+            self._connection.execute(statements.delete_events(), {**whose, "before": numbered.seq - MOST_EVENTS})
         return Outcome.NEW
 
     # -- what goes ----------------------------------------------------------------------------------------------------
@@ -201,6 +214,7 @@ class Writing:
         self._connection.execute(statements.delete_older(TABLES[CommitRow]), values)
 
     def _purge(self, row: PurgeRow) -> None:
-        for table in TABLES.values():
-            self._connection.execute(statements.delete_job(table), self._of(row.job))
+        for kind, table in TABLES.items():
+            if kind is not EventRow:  # an operator may want to know later what happened
+                self._connection.execute(statements.delete_job(table), self._of(row.job))
         self.versions[row.job] = NO_COMMIT

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hansa.errors import ConfigError
+from hansa.jobs.incident import Incident
 from hansa.jobs.site_view import SiteView
 from hansa.jobs.store import JobRecord
 from hansa.runtime.job_office import JobOffice
@@ -115,6 +116,14 @@ class AdminDesk:
     def sites(self) -> list[SiteView]:
         """The sites that are known, by name."""
         return self._sites.sites()
+
+    async def incidents(self, *, since: int, job: str | None) -> list[Incident]:
+        """What went wrong, after a number.
+
+        Raises:
+            ConfigError: The server keeps no journal.
+        """
+        return await self._office.incidents.all(since=since, job=job)
 
     async def logs(self, job_id: str, site: str, *, lines: int) -> str:
         """The end of a participant's log of a job.

@@ -51,6 +51,7 @@ class HomeProcess:
         self._early: list[tuple[Head, Sequence[bytes]]] = []  # for it, before it has called back
         self._held: list[tuple[Head, list[bytes]]] | None = None  # of it, until something else has happened
         self._at_last: Callable[[], None] | None = None
+        self._is_cut_off = False
 
     @property
     def is_there(self) -> bool:
@@ -88,9 +89,16 @@ class HomeProcess:
         else:
             self._early.append((head, parts))
 
+    def cut_off(self) -> None:
+        """Take nothing more of what it says, nor of what was held; and end it."""
+        self._is_cut_off = True
+        self._held = None
+        self.kill()
+
     def gone(self) -> None:
         """It has ended: what it said last does not count, and what it has not heard is not for the next one."""
         self.is_launched = False
+        self._is_cut_off = False
         self._pipe = None
         self._early = []
         self._held = None
@@ -128,6 +136,8 @@ class HomeProcess:
             self._at_last = do
 
     def _take(self, head: Head, parts: list[bytes]) -> None:
+        if self._is_cut_off:
+            return
         if self._held is not None:
             self._held.append((head, parts))
         else:

@@ -13,9 +13,12 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from hansa.errors import StoreError
 from hansa.failpoints import reach
+from hansa.jobs.incident import IncidentCode
 from hansa.jobs.journal_rows import (
     CommitRow,
     DecisionRow,
@@ -41,6 +44,12 @@ _FORGET_EVERY_S = 1.0
 _MOST_STARTS = 1000
 """Of a job's process, while one server lives."""
 
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 4.0
+"""Between two tries to write again."""
+
+Note = Callable[[IncidentCode, str, str | None], None]
+"""Notes an incident of a job: its code, what happened, and at which site."""
+
 
 class JobJournal:
     """Writes a job's part of the journal; on the event loop's thread.
@@ -57,6 +66,8 @@ class JobJournal:
         self._paths = paths
         self.acknowledge: Callable[[str, list[int]], None] = lambda site, numbers: None
         """Tells a site that results of these numbers need not be kept there any more."""
+        self.note: Note = lambda code, text, site: None
+        """Notes an incident."""
         self._waiting: dict[tuple[str, int], bool] = {}  # results not durable yet: whether to acknowledge them then
         self._tables: dict[str, set[str]] = {}
         self._alarmed: set[str] = set()
@@ -119,9 +130,7 @@ class JobJournal:
             return
         self._alarmed.add(row.part)
         text = f"{row.site} has sent another result for {row.part} than before; it is refused"
-        _logger.error("ALARM: job %s: %s", self._job, text)
-        event = EventRow(time.time(), "result.altered", text, self._job, row.site, key=f"{self._job} {row.part}")
-        self._writer.write(event, job=self._job)
+        self.note(IncidentCode.RESULT_ALTERED, text, row.site)
 
     def durable(self, site: str, numbers: Sequence[int]) -> list[int]:
         """Those results that are durable; the others are acknowledged once they are."""
@@ -252,6 +261,26 @@ class JobJournal:
             os.link(self._paths.kept / name, target)
             blobs.append({**blob, "path": str(target)})
         return {**head, "blobs": blobs} if blobs else {key: value for key, value in head.items() if key != "blobs"}
+
+    async def writable(self, code: IncidentCode, text: str, *, is_wanted: Callable[[], bool]) -> None:
+        """Until the journal can be written again, which is tried now and then; the first thing written is the cause.
+
+        Args:
+            code: What has kept it from being written.
+            text: The same in words.
+            is_wanted: Whether somebody still waits for it.
+        """
+        pause = asyncio.Event()
+        pause_s = _FIRST_PAUSE_S
+        row = EventRow(time.time(), code.value, text, self._job)
+        while is_wanted():
+            with suppress(StoreError):
+                await self._writer.call(lambda journal: journal.write([row]))
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(pause.wait(), pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        self._waiting.clear()  # what was not written is asked for again
 
     def drop(self) -> None:
         """The job is over: nobody goes on with it."""

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hansa.errors import ConfigError, HansaError
+from hansa.errors import ConfigError, HansaError, StoreError
 from hansa.failpoints import reach
 from hansa.jobs.archive import unpack
 from hansa.jobs.job import Job
@@ -21,6 +21,7 @@ from hansa.jobs.wanted import Wanted, read
 from hansa.runtime.background import Background
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, JobLauncher
+from hansa.runtime.incidents import Incidents
 from hansa.runtime.job_feed import JobFeeds
 from hansa.runtime.job_journal import sweep_up
 from hansa.runtime.job_queue import Gpus, JobQueue
@@ -50,6 +51,7 @@ class JobOffice:
     def __init__(self, rules: ServerRules, launcher: JobLauncher, *, send: Send, tags_of: TagsOf) -> None:
         self.store = JobStore(rules.root / "jobs")
         self._journal: JournalWriter | None = None
+        self.incidents = Incidents(None)
         self.queue = JobQueue(self)
         self.running: dict[str, RunningJob] = {}
         self.send, self._rules, self._launcher = send, rules, launcher
@@ -70,6 +72,7 @@ class JobOffice:
         self.store.open()
         journal = await asyncio.to_thread(open_journal, self._rules.root / "jobs", project=self._rules.project)
         self._journal = None if journal is None else JournalWriter(journal, self._cannot_keep)
+        self.incidents = Incidents(self._journal)
         await self._pipes.start()
         records = self.store.list()
         for record in records:
@@ -324,11 +327,11 @@ class JobOffice:
                 return
         pipe.close()
 
-    def _cannot_keep(self, job_id: str, cause: str) -> None:
+    def _cannot_keep(self, job_id: str, error: StoreError) -> None:
         """Rows of a job cannot be written: it must not go on as if they were."""
         running = self.running.get(job_id)
         if running is not None:
-            running.fail(f"its journal cannot be written: {cause}")
+            running.cannot_be_kept(error)
 
     def _set(self, job_id: str, state: JobState, reason: str | None) -> None:
         self.store.update(job_id, state, reason=reason)

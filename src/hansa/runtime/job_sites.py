@@ -10,9 +10,10 @@ from typing import Any
 
 from hansa.errors import ConfigError, DecodeError, EncodeError
 from hansa.failpoints import reach
+from hansa.jobs.incident import IncidentCode
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.home_process import MOST_DEATHS
-from hansa.runtime.job_journal import JobJournal
+from hansa.runtime.job_journal import JobJournal, Note
 from hansa.runtime.relay import RELAY, Head, from_network, to_network
 from hansa.runtime.run_paths import RunPaths, file_name
 from hansa.runtime.site_blobs import SiteBlobs
@@ -65,11 +66,13 @@ class JobWays:
         to_site: Brings a frame to a site; False if it has no session.
         to_process: Brings a frame to the job's process on the server.
         is_ending: Whether the job is over, or told to stop.
+        note: Notes an incident.
     """
 
     to_site: Callable[[str, Frame], bool]
     to_process: Callable[[Head, Sequence[bytes]], None]
     is_ending: Callable[[], bool]
+    note: Note = lambda code, text, site: None
 
 
 class JobSites:
@@ -92,6 +95,7 @@ class JobSites:
         self._journal = journal
         if journal is not None:
             journal.acknowledge = self.acknowledge
+            journal.note = ways.note
         self.takes_blobs = True
         """Whether anybody wants what sites bring."""
         self._parts: dict[str, _Part] = {}
@@ -154,6 +158,8 @@ class JobSites:
         part = self._parts[site]
         part.deaths += 1
         is_last = part.deaths >= MOST_DEATHS
+        then = "it takes no part any more" if is_last else "it is started anew"
+        self._ways.note(IncidentCode.SITE_PROCESS_DIED, f"the job's process at {site} {how}; {then}", site)
         self.site_down(site, f"its process {how}", final=is_last)
         if not is_last and not part.is_told_to_end:
             self.join(site)

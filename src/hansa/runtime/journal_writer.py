@@ -33,6 +33,8 @@ _logger = logging.getLogger("hansa.server")
 def open_journal(folder: Path, *, project: str) -> Journal | None:
     """The journal of a server: where `HANSA_JOURNAL` says, or in a folder; None where it says `none`.
 
+    With `HANSA_JOURNAL_KEEPS=all` nothing is ever deleted from it, for those who check what happened.
+
     Raises:
         ConfigError: Another server has it, it is damaged, or it cannot be reached.
     """
@@ -40,7 +42,9 @@ def open_journal(folder: Path, *, project: str) -> Journal | None:
     if place == "none":
         _logger.warning("there is no journal (HANSA_JOURNAL): jobs that run do not survive this server")
         return None
-    return Journal.open(place, project=project)
+    journal = Journal.open(place, project=project)
+    journal.keeps_all = os.environ.get("HANSA_JOURNAL_KEEPS") == "all"
+    return journal
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class JournalWriter:
         on_failure: Told of a job whose rows cannot be written, and why.
     """
 
-    def __init__(self, journal: Journal, on_failure: Callable[[str, str], None]) -> None:
+    def __init__(self, journal: Journal, on_failure: Callable[[str, StoreError], None]) -> None:
         self.num_transactions = 0
         """How many were written so far."""
         self.num_rows = 0
@@ -137,12 +141,12 @@ class JournalWriter:
             return batch
 
     def _write(self, batch: Sequence[_Entry]) -> None:
-        needed = _needed(batch)
+        needed = batch if self._journal.keeps_all else _needed(batch)
         try:
             written = self._journal.write([entry.row for entry in needed])
         except StoreError as error:
             jobs = {entry.job for entry in batch} if error.job is None else {error.job}
-            self._tell(self._failed, sorted(jobs), str(error))
+            self._tell(self._failed, sorted(jobs), error)
             if error.job is not None and (others := [entry for entry in batch if entry.job != error.job]):
                 self._write(others)
             return
@@ -172,10 +176,10 @@ class JournalWriter:
         _logger.critical("%s; this server stops", cause)
         signal.raise_signal(signal.SIGTERM)
 
-    def _failed(self, jobs: Sequence[str], cause: str) -> None:
-        _logger.error("the journal cannot be written: %s", cause)
+    def _failed(self, jobs: Sequence[str], error: StoreError) -> None:
+        _logger.error("the journal cannot be written: %s", error)
         for job in jobs:
-            self._on_failure(job, cause)
+            self._on_failure(job, error)
 
 
 def _needed(batch: Sequence[_Entry]) -> list[_Entry]:

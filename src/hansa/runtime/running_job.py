@@ -11,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from hansa.errors import HansaError
+from hansa.errors import HansaError, StoreError
 from hansa.failpoints import reach
+from hansa.jobs.incident import IncidentCode
 from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
 from hansa.runtime.home_process import MOST_DEATHS, HomeProcess
+from hansa.runtime.incidents import Incidents
 from hansa.runtime.job_journal import JobJournal
 from hansa.runtime.job_sites import END_GRACE_S, JobSites, JobWays
 from hansa.runtime.journal_writer import JournalWriter
@@ -44,6 +46,11 @@ class Network(Protocol):
 
     def over(self, job: RunningJob) -> None:
         """Nothing of it runs on the server any more."""
+        ...
+
+    @property
+    def incidents(self) -> Incidents:
+        """Where incidents are noted."""
         ...
 
 
@@ -105,7 +112,9 @@ class RunningJob:
             self.process, launcher=launcher, pipes=pipes, spec_of=self._spec, on_frame=self._from_process
         )
         self._journal = None if journal is None else JobJournal(self.id, writer=journal, paths=self.paths)
-        ways = JobWays(network.send, self._to_process, lambda: bool(self._verdict or self._abort_reason))
+        ways = JobWays(
+            network.send, self._to_process, lambda: bool(self._verdict or self._abort_reason), note=self._note
+        )
         self.at_sites = JobSites(deployment, self.paths, ways=ways, journal=self._journal)
         """Its parts at the sites."""
         self._pipes = pipes
@@ -115,6 +124,7 @@ class RunningJob:
         self._kill_at: asyncio.TimerHandle | None = None
         self.is_over = False
         self._is_parked = False
+        self._no_store: tuple[IncidentCode, str] | None = None  # why nothing can be kept at the moment
 
     @property
     def sites(self) -> list[str]:
@@ -125,6 +135,11 @@ class RunningJob:
     def num_held(self) -> int:
         """Frames of the job's process that wait for a commit to be durable."""
         return self._home.num_held
+
+    @property
+    def is_waiting_for_room(self) -> bool:
+        """Whether it waits until it can be kept again."""
+        return self._no_store is not None and not self._home.is_launched
 
     def takes(self, site: str) -> bool:
         """Whether it has an app for a site."""
@@ -219,8 +234,14 @@ class RunningJob:
         if self._is_parked:
             self._end()
             return
+        if self._no_store is not None and self._abort_reason is None:
+            self._restarting = asyncio.get_running_loop().create_task(self._rest_and_restart())
+            return
         is_wanted = self._verdict is None and self._abort_reason is None
-        if is_wanted and self._journal is not None and self._home.num_deaths < MOST_DEATHS:
+        goes_on = is_wanted and self._journal is not None and self._home.num_deaths < MOST_DEATHS
+        if is_wanted:
+            self._note(IncidentCode.JOB_PROCESS_DIED, f"{how}; {'the job goes on' if goes_on else 'the job fails'}")
+        if goes_on:
             self._restarting = asyncio.get_running_loop().create_task(self._restart(how))
             return
         if self._verdict is None:
@@ -230,6 +251,30 @@ class RunningJob:
         if self._kill_at is not None:
             self._kill_at.cancel()
         self._end()
+
+    def cannot_be_kept(self, error: StoreError) -> None:
+        """The journal cannot be written."""
+        cause = f"the journal cannot be written: {error.cause}"
+        if error.job is not None:  # it is about a row, and stays so
+            self.fail(cause)
+        else:
+            self._rest(cause, no_room=error.disk_full)
+
+    def _rest(self, cause: str, *, no_room: bool) -> None:
+        """Nothing can be kept of it at the moment: its process ends, and goes on from what was kept once it can be."""
+        if self._no_store is None and self._verdict is None and not self._is_parked and self._home.is_launched:
+            self._no_store = (IncidentCode.STORE_FULL if no_room else IncidentCode.STORE_FAILED), cause
+            self._network.changed(self, JobState.WAITING, reason=f"{cause}; the job goes on once it can be")
+            self._home.cut_off()
+
+    async def _rest_and_restart(self) -> None:
+        assert self._journal is not None
+        assert self._no_store is not None
+        code, cause = self._no_store
+        self._home.num_deaths -= 1
+        await self._journal.writable(code, cause, is_wanted=lambda: self._abort_reason is None)
+        self._no_store = None
+        await self._restart(cause)
 
     async def _restart(self, how: str) -> None:
         assert self._journal is not None
@@ -247,6 +292,9 @@ class RunningJob:
         else:
             self._finish(JobState.ABORTED, self._abort_reason)
         self._end()
+
+    def _note(self, code: IncidentCode, text: str, site: str | None = None) -> None:
+        self._network.incidents.note(code, text, job=self.id, site=site)
 
     # -- ending ------------------------------------------------------------------------------------------------
 

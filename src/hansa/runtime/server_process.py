@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.errors import ConfigError
+from hansa.jobs.incident import IncidentCode
 from hansa.jobs.site_view import SiteView
 from hansa.provision.identity import identity_of
 from hansa.provision.kit import Kit
@@ -27,6 +28,10 @@ from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import BlobRef, Frame, Peer
 from hansa.wire.net_options import NetLimits, Tls
 from hansa.wire.net_server import NetworkServer, SiteSession
+from hansa.wire.net_sessions import NO_SIGN_OF_LIFE
+
+STATE_FILE = "server.json"
+"""Stands in the kit while its server runs."""
 
 _ASK_S = 10.0
 _NETWORK_GRACE_S = 0.5
@@ -88,6 +93,8 @@ class ServerProcess:
         """
         self.desk.open()
         await self.jobs.open()
+        if (self._kit.folder / STATE_FILE).exists():  # else it was stopped in order, or is new
+            self.jobs.incidents.note(IncidentCode.SERVER_DIED, "the server before this one ended without a word")
         await self._forks.attach(self.jobs.exited)
         everywhere = "::" if ":" in self._kit.server_host else "0.0.0.0"
         return await self._network.start(self._kit.settings.get("listen", everywhere), self._kit.server_port)
@@ -118,6 +125,9 @@ class ServerProcess:
 
     def site_disconnected(self, session: SiteSession) -> None:
         """Its connection is gone; it has a while to come back."""
+        name = session.peer.name
+        text = f"the connection to {name} is gone; it has a while to come back"
+        self.jobs.incidents.note(IncidentCode.SITE_DISCONNECTED, text, site=name)
         self._note(session, connected=False, note="the connection is gone; it has a while to come back")
 
     def site_reconnected(self, session: SiteSession) -> None:
@@ -127,7 +137,10 @@ class ServerProcess:
     def site_left(self, session: SiteSession, reason: str) -> None:
         """A site is given up."""
         name = session.peer.name
-        _logger.warning("%s is gone: %s", name, reason)
+        if reason.startswith(NO_SIGN_OF_LIFE):
+            self.jobs.incidents.note(IncidentCode.SITE_GONE, f"{name} is given up: {reason}", site=name)
+        else:
+            _logger.warning("%s is gone: %s", name, reason)
         self._note(session, connected=False, note=reason)
         self.jobs.queue.site_down(name)
         self._asking.gone(name)
@@ -146,7 +159,7 @@ class ServerProcess:
 
     def alarm(self, text: str) -> None:
         """Something that a person should look at."""
-        _logger.error("ALARM: %s", text)
+        self.jobs.incidents.note(IncidentCode.IDENTITY_TWICE, text)
 
     def _note(self, session: SiteSession, *, connected: bool, note: str | None = None) -> None:
         view = self._seen.get(session.peer.name)

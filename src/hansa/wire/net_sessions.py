@@ -21,6 +21,8 @@ from hansa.wire.net_options import PROTOCOL, NetLimits, software, version_proble
 from hansa.wire.net_stream import End, NetStream, Silence
 from hansa.wire.refusals import Refusals, printable
 
+NO_SIGN_OF_LIFE = "no sign of life"
+"""How the reason begins for which a session is given up that nobody has come back to."""
 _MOST_KNOWN = 10_000
 _MOST_LETTERS = 200
 
@@ -285,7 +287,7 @@ class Sessions:
             self._end(session, session.is_over)
             return
         self._handlers.site_disconnected(session)
-        reason = f"no sign of life for {self._limits.lost_after_s:g} s"
+        reason = f"{NO_SIGN_OF_LIFE} for {self._limits.lost_after_s:g} s"
         silent_s = time.monotonic() - session.last_heard
         session.lost_at = asyncio.get_running_loop().call_later(
             max(0.0, self._limits.lost_after_s - silent_s), self._end, session, reason

@@ -25,6 +25,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "follow": {"job": "last"},
     "abort": {"job": "last"},
     "pause": {"job": "last"},
+    "incidents": {},
     "resume": {"job": "last"},
     "sites": {},
     "logs": {"job": "last"},

@@ -21,6 +21,7 @@ from hansa.jobs.journal_rows import (
     TableRow,
     TransitionRow,
 )
+from hansa.jobs.journal_writing import MOST_EVENTS
 from journal_parts import JOB, Shelf, commit, decision, job_row, offer, part, result
 
 NEW, SAME, ALTERED = Outcome
@@ -185,7 +186,7 @@ def test_what_is_forgotten_does_not_come_back(shelf: Shelf) -> None:
     journal.forget("0009-none", up_to_version=1)
 
 
-def test_a_job_that_is_purged_is_gone_and_the_numbers_of_events_are_not_given_again(shelf: Shelf) -> None:
+def test_a_job_that_is_purged_is_gone_but_for_its_events(shelf: Shelf) -> None:
     journal = shelf.open()
     other = "0002-other"
     journal.write([job_row(), job_row(other), commit(4), result(1), commit(2, job=other)])
@@ -197,7 +198,22 @@ def test_a_job_that_is_purged_is_gone_and_the_numbers_of_events_are_not_given_ag
     assert journal.transitions(JOB) == []
     assert journal.replay(other).commit == commit(2, job=other)
     assert journal.write([EventRow(2.0, "d", "d"), commit(0), PurgeRow(JOB), commit(0)]) == [NEW] * 4
-    assert [event.seq for event in journal.events()] == [1, 4]
+    assert [event.seq for event in journal.events()] == [1, 2, 3, 4]
+
+
+def test_old_events_go(shelf: Shelf) -> None:
+    journal = shelf.open()
+    journal.write([EventRow(1.0, "a", str(number)) for number in range(MOST_EVENTS + 150)])
+    kept = [event.seq for event in journal.events()]
+    assert (kept[0], kept[-1], len(kept)) == (100, MOST_EVENTS + 150, MOST_EVENTS + 51)
+
+
+def test_a_journal_that_keeps_all_forgets_nothing(shelf: Shelf) -> None:
+    journal = shelf.open()
+    journal.keeps_all = True
+    journal.write([result(1), commit(4), ForgetRow(JOB, 4), commit(5), PurgeRow(JOB)])
+    counted = "SELECT count(*) FROM hansa_{}"
+    assert [shelf.tell(counted.format(kind))[0][0] for kind in ("result", "commit")] == [1, 2]
 
 
 def test_events_are_numbered_and_an_event_with_a_key_is_one(shelf: Shelf) -> None:

@@ -31,7 +31,7 @@ def play(folder: Path, story: Callable[[JournalWriter], Coroutine[Any, Any, None
 
     async def played() -> None:
         journal = Journal.open(folder / "journal.db", project="p")
-        writer = JournalWriter(journal, lambda job, cause: failures.append((job, cause)))
+        writer = JournalWriter(journal, lambda job, error: failures.append((job, str(error))))
         try:
             await asyncio.wait_for(story(writer), 30)
         finally:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hansa.errors import ConfigError, EncodeError
+from hansa.errors import ConfigError, EncodeError, StoreError
 from hansa.jobs.journal import Journal
+from hansa.jobs.journal_rows import Outcome, Row
 from hansa.jobs.life import JobState
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, OnExit, ProcessSpec
 from hansa.runtime.home_process import MOST_DEATHS
+from hansa.runtime.incidents import Incidents
 from hansa.runtime.journal_writer import JournalWriter
 from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import BlobRef, Frame
@@ -59,6 +61,7 @@ class Network:
         self.absent = absent
         self.sent: list[tuple[str, Frame]] = []
         self.states: list[tuple[JobState | None, str | None]] = []
+        self.incidents = Incidents(None)
         self.is_over = False
         self.refuses = ""
 
@@ -381,6 +384,43 @@ def test_a_process_that_dies_is_started_anew_and_goes_on(tmp_path: Path) -> None
     play(Stage(tmp_path), story)
 
 
+class Filling(Journal):
+    """A journal on a disk that is full for a while."""
+
+    is_full = False
+
+    def write(self, rows: Sequence[Row]) -> list[Outcome]:
+        if self.is_full:
+            raise StoreError("no space is left", disk_full=True)
+        return super().write(rows)
+
+
+def test_a_job_whose_commit_finds_no_room_waits_and_goes_on_from_what_was_kept(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        journal = Filling.open(tmp_path / "journal.db", project="p")
+        writer = JournalWriter(journal, lambda job, error: stage.job.cannot_be_kept(error))
+        try:
+            stage.keep(writer)
+            await stage.begin("a")
+            journal.is_full = True
+            stage.process.send({"k": "commit", "version": 1, "workflow": 0, "history_lines": 0, "m": {}}, [b"state"])
+            stage.process.send({"k": "done", "status": "COMPLETED", "cause": None})
+            await stage.until(lambda: bool(stage.launcher.killed))
+            waiting = "the journal cannot be written: no space is left; the job goes on once it can be"
+            assert stage.network.states == [(JobState.WAITING, waiting)]
+            stage.job.exited(ExitReport(-9, 1.0, 0))
+            await stage.until(lambda: stage.job.is_waiting_for_room)
+            journal.is_full = False
+            await stage.until(lambda: len(stage.launcher.launched) == 2)
+            (event,) = await writer.call(lambda journal: journal.events(job=stage.job.id))
+            assert (event.code, event.text) == ("store.full", "the journal cannot be written: no space is left")
+            assert not stage.network.is_over
+        finally:
+            await writer.close()
+
+    play(Stage(tmp_path), story)
+
+
 def test_results_that_nobody_asked_a_site_for_are_not_kept(tmp_path: Path) -> None:
     def says(stage: Stage, task_id: str, *, text: bytes = b"x") -> None:
         head = {
@@ -398,6 +438,7 @@ def test_results_that_nobody_asked_a_site_for_are_not_kept(tmp_path: Path) -> No
         )
         try:
             stage.keep(writer)
+            stage.network.incidents = Incidents(writer)
             await stage.begin("a", "b")
             stage.process.send({"k": "task", "to": ["a"], "each": {"a": {"number": 1, "task_id": "0/train/1/a/1"}}})
             await stage.until(lambda: "relay" in stage.network.kinds("a"))
