@@ -22,7 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from tcp_proxy import Address
+from hansa.faults.tcp_proxy import Address
+from source_code import PACKAGE
 
 SERVER = "server"
 MIDDLE = "middle"
@@ -126,7 +127,7 @@ class Network:
 
     def start_proxy(self, *options: str, to: Address = (SERVER_BEHIND, PORT)) -> subprocess.Popen[str]:
         """Start the proxy in the middle, and wait until it listens; in the end it prints what it saw."""
-        program = str(Path(__file__).with_name("tcp_proxy.py"))
+        program = str(PACKAGE / "faults" / "tcp_proxy.py")
         where = ("--listen", f"{KNOWN_AS}:{PORT}", "--to", f"{to[0]}:{to[1]}")
         proxy = self.start(MIDDLE, sys.executable, program, *where, *options)
         assert proxy.stdout is not None

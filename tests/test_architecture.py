@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"apis", "provision"},
     "runtime": {"apis", "wire", "provision", "jobs"},
     "admin": {"apis", "wire", "provision", "jobs", "runtime"},
+    "faults": {"apis", "algorithms", "wire", "provision", "jobs", "runtime", "admin"},
     "dashboard": {"apis", "jobs", "provision", "admin"},
     "demos": {"apis", "algorithms", "components", "jobs", "runtime"},
 }

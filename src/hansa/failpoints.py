@@ -6,7 +6,7 @@
 
 The second time that this process reaches `result.after_ack` it is killed; each time at `send.mid_stream` there is no
 room on the disk; `train.mid` kills the first process that reaches it, whose number goes into the file, and no other.
-With `@FILE` it is what the file says at the moment.
+With `@FILE` it is what the file says at the moment. `clock=-3600` sets the wall clock of programs back by an hour.
 
 =================================== ===============================================================================
 `submit.after_write`                a job was submitted and is on the shelf; nobody has been told
@@ -28,6 +28,9 @@ With `@FILE` it is what the file says at the moment.
 `send.mid_stream`                   a part of a large result has left the site
 `send.after_ack`                    the server has said that it has the result
 =================================== ===============================================================================
+
+Disks fail at `disk.journal` (the server's journal is written), `disk.blob` (a large tensor comes in), `disk.tensors`
+(one is laid out to be sent, or to be kept) and `disk.kept` (a site keeps a result and its state).
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ import errno
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +48,9 @@ from hansa.errors import ConfigError
 
 VARIABLE = "HANSA_FAILPOINTS"
 NAMES = tuple(re.findall(r"^`([a-z_.]+)`", __doc__, re.MULTILINE))
+DISKS = ("disk.journal", "disk.blob", "disk.tensors", "disk.kept")
 
+_CLOCK = re.compile(r"clock=(?P<seconds>[+-]?\d+)")
 _ENTRY = re.compile(r"(?P<name>[a-z_.]+)=(?P<action>[a-z]+)(@(?P<time>\d+))?(!(?P<once>.+))?")
 
 
@@ -100,10 +106,18 @@ def read(text: str) -> dict[str, _Armed]:
     Raises:
         ConfigError: It names none, or nothing that may happen.
     """
-    armed = {}
+    return _read(text)[0]
+
+
+def _read(text: str) -> tuple[dict[str, _Armed], int]:
+    """The failpoints that a text arms, and by how much it sets the clock."""
+    armed, clock_s = {}, 0
     for entry in filter(None, (each.strip() for each in text.split(";"))):
+        if (step := _CLOCK.fullmatch(entry)) is not None:
+            clock_s = int(step["seconds"])
+            continue
         found = _ENTRY.fullmatch(entry)
-        if found is None or found["name"] not in NAMES or found["action"] not in ACTIONS:
+        if found is None or found["name"] not in (*NAMES, *DISKS) or found["action"] not in ACTIONS:
             raise ConfigError(
                 f"{entry!r} is no failpoint: give NAME=ACTION, with @N for the N-th time and !FILE for once in all, "
                 f"and for ACTION one of {', '.join(ACTIONS)}",
@@ -111,7 +125,7 @@ def read(text: str) -> dict[str, _Armed]:
             )
         once = None if found["once"] is None else Path(found["once"])
         armed[found["name"]] = _Armed(ACTIONS[found["action"]], int(found["time"] or 0), once)
-    return armed
+    return armed, clock_s
 
 
 class Failpoints:
@@ -124,17 +138,27 @@ class Failpoints:
     def __init__(self, text: str) -> None:
         self._file = Path(text[1:]) if text.startswith("@") else None
         self._text = "" if self._file is not None else text
-        self._armed = read(self._text)
+        self._armed, self._clock_s = _read(self._text)
         self.is_armed = bool(self._armed) or self._file is not None
 
     def reach(self, name: str) -> None:
         """Do what is to happen here."""
+        self._look()
+        if name in self._armed:
+            self._armed[name].reach()
+
+    @property
+    def clock_s(self) -> int:
+        """By how many seconds the wall clock is off."""
+        self._look()
+        return self._clock_s
+
+    def _look(self) -> None:
         if self._file is not None:
             text = self._file.read_text(encoding="utf-8").strip() if self._file.exists() else ""
             if text != self._text:
-                self._text, self._armed = text, read(text)
-        if name in self._armed:
-            self._armed[name].reach()
+                self._text = text
+                self._armed, self._clock_s = _read(text)
 
 
 _here = Failpoints(os.environ.get(VARIABLE, ""))
@@ -144,3 +168,8 @@ def reach(name: str) -> None:
     """Here something may happen, if somebody has armed it."""
     if _here.is_armed:
         _here.reach(name)
+
+
+def wall_time() -> float:
+    """Seconds since 1970, for records and for dates that people gave; what must not jump goes by a monotonic clock."""
+    return time.time() + _here.clock_s if _here.is_armed else time.time()

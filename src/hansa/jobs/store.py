@@ -19,13 +19,13 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from hansa.errors import ConfigError
+from hansa.failpoints import wall_time
 from hansa.jobs.life import JobState, StateChange, check_step
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class JobStore:
         now: Seconds since 1970.
     """
 
-    def __init__(self, home: Path, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, home: Path, *, now: Callable[[], float] = wall_time) -> None:
         self.home = home
         self.damaged: dict[str, str] = {}
         """Folders that hold no readable job, and why; they are left as they are."""

@@ -171,7 +171,7 @@ def make_kits(
         server_host: Where the server is reached.
         server_port: Its port.
         sites: Names of sites.
-        settings: Further settings by role (`server`, `client`, `admin`).
+        settings: Further settings by role (`server`, `client`, `admin`), or by a site's name.
 
     Returns:
         The kits' folders by name.
@@ -194,7 +194,7 @@ def make_kits(
             folder / name,
             Identity(project, org, name, Role.CLIENT),
             authority=authority,
-            settings={"server": place, **more.get("client", {})},
+            settings={"server": place, **more.get("client", {}), **more.get(name, {})},
         )
     kits["admin"] = write_kit(
         folder / "admin",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hansa.errors import DecodeError
+from hansa.failpoints import reach
 from hansa.tensors import Array, map_file, write_pieces
 from hansa.wire.blobs import Blob, Sink, keep_in_memory
 from hansa.wire.message import Message
@@ -62,6 +63,7 @@ class BlobFolder:
     def _write(self, header: bytes, pieces: Iterable[Array]) -> Blob:
         path = self.folder / f"{self._stem}-{next(self._numbers)}.safetensors"
         digest = hashlib.sha256(header)
+        reach("disk.tensors")
         write_pieces(path, header, _digested(pieces, digest.update))
         self.num_digests += 1
         self._on_written()

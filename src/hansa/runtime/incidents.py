@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from hansa.errors import ConfigError
+from hansa.failpoints import wall_time
 from hansa.jobs.incident import Incident, IncidentCode
 from hansa.jobs.journal_rows import EventRow
 from hansa.runtime.journal_writer import JournalWriter
@@ -35,7 +35,7 @@ class Incidents:
         about = f"job {job}: " if job else ""
         _logger.warning("INCIDENT %s: %s%s", code.value, about, text)
         if self._writer is not None:
-            self._writer.write(EventRow(time.time(), code.value, text, job, site), job=job or "")
+            self._writer.write(EventRow(wall_time(), code.value, text, job, site), job=job or "")
 
     async def all(self, *, since: int = 0, job: str | None = None) -> list[Incident]:
         """Those after a number, oldest first: of all, or of a job.

@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from hansa.errors import StoreError
-from hansa.failpoints import reach
+from hansa.failpoints import reach, wall_time
 from hansa.jobs.incident import IncidentCode
+from hansa.jobs.journal import Journal
 from hansa.jobs.journal_rows import (
     CommitRow,
     DecisionRow,
@@ -101,7 +102,7 @@ class JobJournal:
             json.dumps(said),
             tuple(parts),
             kept,
-            time.time(),
+            wall_time(),
         )
         self._waiting[site, number] = False
         if not files:
@@ -181,7 +182,7 @@ class JobJournal:
             int(head["workflow"]),
             pack_frame(head, parts),
             _digest(head, parts),
-            time.time(),
+            wall_time(),
             "\n".join(file.name for file in files) or None,
         )
 
@@ -272,10 +273,10 @@ class JobJournal:
         """
         pause = asyncio.Event()
         pause_s = _FIRST_PAUSE_S
-        row = EventRow(time.time(), code.value, text, self._job)
+        row = EventRow(wall_time(), code.value, text, self._job)
         while is_wanted():
             with suppress(StoreError):
-                await self._writer.call(lambda journal: journal.write([row]))
+                await self._writer.call(lambda journal: _probe(journal, row))
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(pause.wait(), pause_s)
@@ -293,6 +294,14 @@ def sweep_up(job_id: str, paths: RunPaths, *, writer: JournalWriter | None) -> N
         paths.drop_blobs()
         if writer is not None:
             writer.write(PurgeRow(job_id), job=job_id)
+
+
+def _probe(journal: Journal, row: EventRow) -> None:
+    try:
+        reach("disk.journal")
+    except OSError as error:
+        raise StoreError(str(error.strerror)) from error
+    journal.write([row])
 
 
 def _sync(files: Sequence[Path]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from hansa.apis.clock import process_clock
 from hansa.jobs.schedule import (
     Adopted,
     Cancelled,
@@ -126,7 +126,7 @@ class JobQueue:
         due = self._schedule.next_deadline
         if due is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, due - time.time()), lambda: self._tell(Tick(time.time())))
+            self._timer = loop.call_later(max(0.0, due - process_clock()), lambda: self._tell(Tick(process_clock())))
 
 
 def limits_of(settings: Mapping[str, Any]) -> SiteLimits:  # Any: JSON

@@ -7,6 +7,7 @@ where both share a transaction, only the commit is written.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hansa.errors import HansaError, LostLease, StoreError
+from hansa.failpoints import reach
 from hansa.jobs.journal import Journal
 from hansa.jobs.journal_rows import CommitRow, DecisionRow, OfferRow, Outcome, ResultRow, Row
 
@@ -143,7 +145,7 @@ class JournalWriter:
     def _write(self, batch: Sequence[_Entry]) -> None:
         needed = batch if self._journal.keeps_all else _needed(batch)
         try:
-            written = self._journal.write([entry.row for entry in needed])
+            written = self._write_rows([entry.row for entry in needed])
         except StoreError as error:
             jobs = {entry.job for entry in batch} if error.job is None else {error.job}
             self._tell(self._failed, sorted(jobs), error)
@@ -159,6 +161,13 @@ class JournalWriter:
         told = [(entry.then, outcomes.get(id(entry), Outcome.NEW)) for entry in batch if entry.then is not None]
         if told:
             self._tell(_written, told)
+
+    def _write_rows(self, rows: Sequence[Row]) -> list[Outcome]:
+        try:
+            reach("disk.journal")
+        except OSError as error:
+            raise StoreError(str(error.strerror), disk_full=error.errno == errno.ENOSPC) from error
+        return self._journal.write(rows)
 
     def _answer(self, call: Any) -> None:  # Any: a `_Call`
         try:

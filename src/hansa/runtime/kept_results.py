@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hansa.errors import DecodeError
+from hansa.failpoints import reach
 from hansa.runtime.file_blobs import BlobFolder, Head, Packing, Unpacking, delete, files_of
 from hansa.wire.message import Message
 from hansa.wire.pipe import Frame, FrameReader, pack_frame
@@ -109,6 +110,7 @@ class KeptResults:
             state: What the components know; None: they keep nothing.
         """
         self._number += 1
+        reach("disk.kept")
         content, files = pack_frame(head, parts), []
         if state is not None:
             said, state_parts = self._packing.pack(state, [set()])

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,22 +145,7 @@ class Poc:
                 end_all(started.values())
 
     def _launch(self, name: str) -> tuple[OtherProcess, int]:
-        ready, theirs = os.pipe()
-        verb = "server" if name == SERVER else "site"
-        command = [sys.executable, "-P", "-m", "hansa.cli.main", verb, "start", str(self.folder / name)]
-        with self.log_of(name).open("ab") as log:
-            process = subprocess.Popen(
-                [*command, "--ready-fd", str(theirs)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder / name,
-                pass_fds=(theirs,),
-                start_new_session=True,
-            )
-        os.close(theirs)
-        process.returncode = 0  # it outlives this program: nobody here waits for it
-        return OtherProcess.of(process.pid), ready
+        return launch("server" if name == SERVER else "site", self.folder / name, log=self.log_of(name))
 
     def _await(self, waiting: DefaultSelector, on_ready: Callable[[str], None]) -> None:
         deadline = time.monotonic() + START_S
@@ -292,6 +277,39 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if came:
         raise KeyboardInterrupt
+
+
+def launch(
+    verb: str, kit: Path, *, log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> tuple[OtherProcess, int]:
+    """Start a participant's program, in a session of its own; it outlives this one.
+
+    Args:
+        verb: `server` or `site`.
+        kit: Its kit.
+        log: Where what it says is added.
+        environment: What it is started with; None: what this program has.
+        folder: Where it works; None: in its kit.
+
+    Returns:
+        Its process, and a descriptor from which a line comes once it is up, or cannot be.
+    """
+    ready, theirs = os.pipe()
+    command = [sys.executable, "-P", "-m", "hansa.cli.main", verb, "start", str(kit)]
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [*command, "--ready-fd", str(theirs)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            cwd=folder or kit,
+            env=environment,
+            pass_fds=(theirs,),
+            start_new_session=True,
+        )
+    os.close(theirs)
+    process.returncode = 0  # nobody here waits for it
+    return OtherProcess.of(process.pid), ready
 
 
 def end_all(processes: Iterable[OtherProcess]) -> None:

@@ -7,13 +7,13 @@ blobs, pack and unpack archives, and read logs.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hansa.errors import ConfigError
+from hansa.failpoints import wall_time
 from hansa.jobs.incident import IncidentCode
 from hansa.jobs.site_view import SiteView
 from hansa.provision.identity import identity_of
@@ -164,7 +164,7 @@ class ServerProcess:
     def _note(self, session: SiteSession, *, connected: bool, note: str | None = None) -> None:
         view = self._seen.get(session.peer.name)
         if view is not None:
-            self._seen[view.name] = replace(view, connected=connected, since=time.time(), note=note)
+            self._seen[view.name] = replace(view, connected=connected, since=wall_time(), note=note)
 
     def _send(self, site: str, frame: Frame) -> bool:
         session = self._network.sessions.get(site)
@@ -238,7 +238,7 @@ def _view(session: SiteSession, settings: Mapping[str, Any]) -> SiteView:  # Any
     return SiteView(
         name=session.peer.name,
         org=session.peer.org,
-        since=time.time(),
+        since=wall_time(),
         tags=tuple(settings.get("tags") or ()),
         max_jobs=limits.max_jobs,
         gpus=limits.gpus,

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from hansa.errors import DecodeError
+from hansa.failpoints import reach
 from hansa.wire.frames import BlobRef
 from hansa.wire.net_options import CHUNK_BYTES
 
@@ -55,6 +56,7 @@ class Part:
         Raises:
             OSError: The disk.
         """
+        reach("disk.blob")
         view = memoryview(chunk)
         while view:
             view = view[self._stream.write(view) :]

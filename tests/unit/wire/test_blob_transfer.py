@@ -16,13 +16,13 @@ import grpc
 import pytest
 
 from hansa.errors import DecodeError, RunError
+from hansa.faults.tcp_proxy import Faults, TcpProxy, Way
 from hansa.provision.identity import Role
 from hansa.wire.admin_client import AdminClient, Unreachable
 from hansa.wire.blob_files import Part, part_of
 from hansa.wire.frames import BlobRef
 from hansa.wire.net_options import CHUNK_BYTES, SERVICE, NetLimits
 from network import WITHIN_S, Network, Site, Watch, dialled, logged, play, tls
-from tcp_proxy import Faults, TcpProxy, Way
 
 MB = 1 << 20
 DATA = os.urandom(3 * MB + 17)

@@ -9,13 +9,13 @@ import grpc
 import pytest
 
 from hansa.errors import ConfigError, EncodeError
+from hansa.faults.tcp_proxy import Faults, TcpProxy
 from hansa.provision.identity import Role
 from hansa.wire import federation_pb2 as pb
 from hansa.wire.frames import BlobRef, Frame
 from hansa.wire.net_client import pause_s
 from hansa.wire.net_options import MAX_FRAME_BYTES, PROTOCOL, NetLimits
 from network import Network, Watch, bare_server, dialled, hello, logged, play, read, session_call, tls
-from tcp_proxy import Faults, TcpProxy
 
 QUICK = NetLimits(heartbeat_s=0.1, lost_after_s=0.5)
 MB = 1 << 20

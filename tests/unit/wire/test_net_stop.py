@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from hansa.faults.tcp_proxy import TcpProxy
 from network import Network, Watch, play
-from tcp_proxy import TcpProxy
 
 
 @contextmanager

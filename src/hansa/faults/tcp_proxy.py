@@ -4,7 +4,7 @@
         ...  # connect to proxy.address
         await proxy.cut(reset=True)
 
-    python tests/tcp_proxy.py --listen 10.0.0.1:8002 --to 10.1.0.2:8002 --cut-every 2:3 --seed 7
+    python -m hansa.faults.tcp_proxy --listen 10.0.0.1:8002 --to 10.1.0.2:8002 --cut-every 2:3 --seed 7
 
 What is random comes from the seed and the connection's number, so that a run can be had again.
 """
@@ -417,7 +417,8 @@ async def _serve(options: argparse.Namespace) -> Counts:
         latency_s=options.latency, bytes_per_s=options.rate, cut_every_s=options.cut_every, reset=options.reset
     )
     async with TcpProxy(options.to, faults, listen=options.listen, seed=options.seed) as proxy:
-        print(json.dumps({"listening": proxy.address}), flush=True)
+        sys.stdout.write(json.dumps({"listening": proxy.address}) + "\n")
+        sys.stdout.flush()
         await told.wait()
         return proxy.counts
 

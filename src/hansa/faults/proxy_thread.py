@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from tcp_proxy import NO_FAULTS, Address, Counts, Faults, TcpProxy
+from hansa.faults.tcp_proxy import NO_FAULTS, Address, Counts, Faults, TcpProxy
 
 T = TypeVar("T")
 _CALL_S = 10.0

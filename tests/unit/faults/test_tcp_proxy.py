@@ -14,9 +14,9 @@ from contextlib import closing, suppress
 
 import pytest
 
-from proxy_thread import ProxyThread
-from source_code import ROOT
-from tcp_proxy import Faults, Way
+from hansa.faults.proxy_thread import ProxyThread
+from hansa.faults.tcp_proxy import Faults, Way
+from source_code import PACKAGE
 
 DEADLINE_S = 10.0
 SOME = bytes(range(256)) * 4096  # 1 MB
@@ -229,7 +229,7 @@ def test_a_target_that_is_down_looks_like_a_reset(echo: Echo) -> None:
 def test_it_runs_as_a_program_and_says_in_the_end_what_it_saw(echo: Echo) -> None:
     command = ["--listen", "127.0.0.1:0", "--to", f"{echo.address[0]}:{echo.address[1]}", "--cut-every", "60"]
     program = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "tcp_proxy.py"), *command], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(PACKAGE / "faults" / "tcp_proxy.py"), *command], stdout=subprocess.PIPE, text=True
     )
     with program:
         assert program.stdout is not None
