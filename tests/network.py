@@ -166,6 +166,9 @@ class ServerSide(Watch):
     def download_source(self, peer: Peer, job: str, *, name: str) -> Path:
         return self._folder(peer, job, name, "out") / name
 
+    def no_room(self, text: str) -> None:
+        self.alarms.append(text)
+
     def _folder(self, peer: Peer, job: str, name: str, way: str) -> Path:
         assert self.folder is not None
         if peer.role == "client" and peer.name not in self.jobs.get(job, ()):

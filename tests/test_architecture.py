@@ -90,7 +90,10 @@ MOST_LINES_OF_A_FILE = 500
 MOST_LINES_OF_A_FUNCTION = 60
 MOST_LINES_OF_A_CLASS = 300
 MOST_PARAMETERS = 6  # what every user calls may take more:
-PARAMETERS = {f"hansa.{name}" for name in ("runtime.simulator:simulate", "cli.simulate:simulate", "cli.runs:plot")}
+PARAMETERS = {
+    f"hansa.{name}"
+    for name in ("runtime.simulator:simulate", "cli.simulate:simulate", "cli.runs:plot", "cli.faults:faults")
+}
 MOST_POSITIONAL = 2
 MOST_LEVELS = 2
 POSITIONAL: dict[str, str] = {}  # methods of ours (`module:Class.method`) that take more by position, and why
@@ -495,7 +498,4 @@ def test_no_file_holds_a_path_of_one_machine() -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        return []  # a picture
+    return path.read_text(encoding="utf-8", errors="ignore").splitlines()  # a picture holds what is no text

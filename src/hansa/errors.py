@@ -20,6 +20,11 @@ The text of an error is one line that names what is wrong and where; the same fa
 
 from __future__ import annotations
 
+import errno
+
+MAY_PASS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))
+"""What a disk refuses today and may take tomorrow: no room, none left of one's share, a failure of the device."""
+
 
 class HansaError(Exception):
     """Root of the tree; `exit_code` is what the command line returns for it."""

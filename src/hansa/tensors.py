@@ -24,7 +24,7 @@ import mmap
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,8 @@ from numpy.typing import NDArray
 from hansa.errors import DecodeError, EncodeError
 
 Array = NDArray[Any]  # Any: tensors of every dtype
+OnRefusal = Callable[[OSError], None]
+"""Called when a disk refuses something; returns for another try, or raises."""
 
 ALIGNMENT = 64
 METADATA = "__metadata__"
@@ -85,12 +87,17 @@ class Header:
     data_begin: int = 0
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def write(
     path: str | Path,
     arrays: Mapping[str, Array],
     metadata: Mapping[str, str] | None = None,
     *,
     dtypes: Mapping[str, str] | None = None,
+    on_refusal: OnRefusal = _raise,
 ) -> None:
     """Write tensors to a file, which appears whole or not at all.
 
@@ -102,6 +109,7 @@ def write(
         arrays: Tensors by name, of any shape and of a dtype in `CARRIERS` or `ML_DTYPES`.
         metadata: Strings by name.
         dtypes: Names whose bits mean another dtype than the array's, such as {"w": "BF16"} for a uint16 array.
+        on_refusal: Called when the disk refuses something; returns for another try, or raises.
 
     Raises:
         EncodeError: The layout has no such dtype; the path is the tensor's name.
@@ -116,7 +124,7 @@ def write(
         entries[name] = Entry(tag, array.shape, offset, offset + array.nbytes)
         offset += array.nbytes
     flats = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for _, (_, array) in placed if array.size)
-    write_pieces(path, header_bytes(entries, metadata), flats)
+    write_pieces(path, header_bytes(entries, metadata), flats, on_refusal=on_refusal)
 
 
 def read(path: str | Path, mmap: bool = True) -> dict[str, Array]:
@@ -177,14 +185,24 @@ def parse_header(data: memoryview) -> Header:
     return Header(dict(entries), metadata, 8 + length)
 
 
-def write_pieces(path: str | Path, first: bytes, rest: Iterable[Array]) -> None:
-    """Write pieces one after the other to a file, which appears whole or not at all; without joining them."""
+def write_pieces(path: str | Path, first: bytes, rest: Iterable[Array], *, on_refusal: OnRefusal = _raise) -> None:
+    """Write pieces one after the other to a file, which appears whole or not at all; without joining them.
+
+    Args:
+        path: The file.
+        first: The first piece.
+        rest: The others.
+        on_refusal: Called when the disk refuses something; returns for another try, or raises.
+
+    Raises:
+        OSError: The disk.
+    """
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, temporary = _made(target, on_refusal)
     try:
         try:
             for batch in _batches(first, rest):
-                _write_all(handle, batch)
+                _write_all(handle, batch, on_refusal)
             os.fchmod(handle, 0o644)
         finally:
             os.close(handle)
@@ -192,6 +210,14 @@ def write_pieces(path: str | Path, first: bytes, rest: Iterable[Array]) -> None:
     except OSError:
         Path(temporary).unlink()
         raise
+
+
+def _made(target: Path, on_refusal: OnRefusal) -> tuple[int, str]:
+    while True:
+        try:
+            return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        except OSError as error:
+            on_refusal(error)
 
 
 def map_file(path: str | Path, *, private: bool = False) -> mmap.mmap:
@@ -348,12 +374,16 @@ def _array(entry: Entry, data: Array) -> Array:
     return array
 
 
-def _write_all(handle: int, batch: Sequence[bytes | Array]) -> None:
+def _write_all(handle: int, batch: Sequence[bytes | Array], on_refusal: OnRefusal) -> None:
     """`writev`, which may write less than asked (2 GiB at most): go on where it stopped."""
     pieces = [memoryview(piece) for piece in batch]
     index = 0
     while index < len(pieces):
-        written = os.writev(handle, pieces[index:])
+        try:
+            written = os.writev(handle, pieces[index:])
+        except OSError as error:
+            on_refusal(error)
+            continue
         while index < len(pieces) and written >= pieces[index].nbytes:
             written -= pieces[index].nbytes
             index += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -34,11 +34,10 @@ class ProxyThread:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        try:
+        with ExitStack() as cleanup:
+            cleanup.callback(self._end)
             self._proxy = self._call(self._entered())
-        except BaseException:
-            self._end()
-            raise
+            cleanup.pop_all()
         return self
 
     def __exit__(

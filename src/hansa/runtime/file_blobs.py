@@ -14,6 +14,7 @@ import numpy as np
 
 from hansa.errors import DecodeError
 from hansa.failpoints import reach
+from hansa.runtime.disk_patience import IMPATIENT, DiskPatience
 from hansa.tensors import Array, map_file, write_pieces
 from hansa.wire.blobs import Blob, Sink, keep_in_memory
 from hansa.wire.message import Message
@@ -32,10 +33,19 @@ class BlobFolder:
         folder: An existing folder.
         stem: What the files are called, before their number.
         on_written: Called after each file: what it was written from is not needed for a while.
+        patience: What becomes of it when the disk refuses something.
     """
 
-    def __init__(self, folder: Path, stem: str, *, on_written: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        *,
+        on_written: Callable[[], None] = lambda: None,
+        patience: DiskPatience = IMPATIENT,
+    ) -> None:
         self.folder = folder
+        self._patience = patience
         self._on_written = on_written
         self.num_digests = 0
         """How often a digest was computed: once per file."""
@@ -63,8 +73,9 @@ class BlobFolder:
     def _write(self, header: bytes, pieces: Iterable[Array]) -> Blob:
         path = self.folder / f"{self._stem}-{next(self._numbers)}.safetensors"
         digest = hashlib.sha256(header)
-        reach("disk.tensors")
-        write_pieces(path, header, _digested(pieces, digest.update))
+        self._patience.write(lambda: reach("disk.tensors"))
+        write_pieces(path, header, _digested(pieces, digest.update), on_refusal=self._patience.refused)
+        self._patience.taken()
         self.num_digests += 1
         self._on_written()
         return Blob.map_file(path, digest=f"sha256:{digest.hexdigest()}")

@@ -263,17 +263,16 @@ class JobJournal:
             blobs.append({**blob, "path": str(target)})
         return {**head, "blobs": blobs} if blobs else {key: value for key, value in head.items() if key != "blobs"}
 
-    async def writable(self, code: IncidentCode, text: str, *, is_wanted: Callable[[], bool]) -> None:
+    async def writable(self, text: str, *, is_wanted: Callable[[], bool]) -> None:
         """Until the journal can be written again, which is tried now and then; the first thing written is the cause.
 
         Args:
-            code: What has kept it from being written.
-            text: The same in words.
+            text: What has kept it from being written.
             is_wanted: Whether somebody still waits for it.
         """
         pause = asyncio.Event()
         pause_s = _FIRST_PAUSE_S
-        row = EventRow(wall_time(), code.value, text, self._job)
+        row = EventRow(wall_time(), IncidentCode.JOURNAL_UNWRITABLE.value, text, self._job)
         while is_wanted():
             with suppress(StoreError):
                 await self._writer.call(lambda journal: _probe(journal, row))

@@ -23,6 +23,7 @@ from hansa.jobs.flare_alias import served_for
 from hansa.jobs.job import Job
 from hansa.jobs.workflow_check import check_workflows
 from hansa.runtime.attendance import Attendance, Patience
+from hansa.runtime.disk_patience import DiskPatience
 from hansa.runtime.engines import Services
 from hansa.runtime.file_blobs import BlobFolder, Packing
 from hansa.runtime.file_memory import FileMemory
@@ -111,8 +112,10 @@ class ServerJob:
         self._sums = FileMemory(blobs)
         self._recall = Recall() if args.recall is None else read_recall(Path(args.recall))
         start = self._recall.start
-        self._blobs = BlobFolder(blobs, f"task-{start}", on_written=self._sums.let_go)
-        self._commits = BlobFolder(blobs, f"commit-{start}")
+        self._disk = DiskPatience(self._disk_refuses, lambda: not self._abort.triggered)
+        folder.on_refusal, folder.on_taken = self._disk.refused, self._disk.taken
+        self._blobs = BlobFolder(blobs, f"task-{start}", on_written=self._sums.let_go, patience=self._disk)
+        self._commits = BlobFolder(blobs, f"commit-{start}", patience=self._disk)
         if args.recall is not None:
             self.record.resume(self._recall.history_lines)
         members = Members(
@@ -147,7 +150,7 @@ class ServerJob:
             if self._stopped_because is not None:
                 self._server.stop(self._stopped_because)
             self._attendance.await_ready(lambda: self._abort.triggered)
-            self.record.write({})
+            self._disk.write(lambda: self.record.write({}))
             self._server.start()
             self._attendance.start_sites(lambda: self._abort.triggered)
             started = time.perf_counter()
@@ -165,7 +168,7 @@ class ServerJob:
             run.status = RunStatus.ABORTED if aborted else RunStatus.FAILED
             run.cause = self._stopped_because if aborted else str(error)
         sent = {} if self._server is None else {SERVER: self._server.outbox.sent}
-        self.record.write({**sent, **self._crew.sent()})
+        self._disk.write(lambda: self.record.write({**sent, **self._crew.sent()}))
         self._wrote()
         return run.status, run.cause
 
@@ -290,6 +293,9 @@ class ServerJob:
             },
             message,
         )
+
+    def _disk_refuses(self, cause: str | None) -> None:
+        self._crew.tell({"k": "disk", "cause": cause})
 
     def _wrote(self) -> None:
         self._crew.tell({"k": "wrote"})

@@ -31,7 +31,8 @@ from hansa.jobs.job import Job
 from hansa.jobs.job_folder import load_app
 from hansa.runtime import user_code
 from hansa.runtime.assignments import Assignment, TaskBody
-from hansa.runtime.file_blobs import BlobFolder, Head, Packing, Unpacking, delete, files_of
+from hansa.runtime.disk_patience import DiskPatience
+from hansa.runtime.file_blobs import SMALL_BYTES, BlobFolder, Head, Packing, Unpacking, delete, files_of
 from hansa.runtime.fork_server import ProcessSpec
 from hansa.runtime.host import HostSettings, SiteHost
 from hansa.runtime.job_args import SiteArgs, blob_folder, log_to_stderr, policy_of
@@ -95,7 +96,9 @@ class SiteJob:
         self._pid = os.getpid()
         self._abort = Signal()
         self._phases = Phases()
-        self._blobs = BlobFolder(blob_folder(args.workspace, args.run_number), f"{args.name}-{secrets.token_hex(4)}")
+        self._disk = DiskPatience(self._disk_refuses)
+        stem = f"{args.name}-{secrets.token_hex(4)}"
+        self._blobs = BlobFolder(blob_folder(args.workspace, args.run_number), stem, patience=self._disk)
         self._sink, _ = self._blobs.sink()
         self._packing = Packing(self._blobs)
         self._unpacking = Unpacking()
@@ -210,20 +213,47 @@ class SiteJob:
             self._lost(work, self._host.ended.get(name, "the run was stopped"))
 
     def _deliver(self, work: _Work, message: Message, *, state: Message | None) -> None:
+        reach("train.after_before_persist")
+        message = self._in_files(message)
+        while (refusal := self._try_to_deliver(work, message, state)) is not None:
+            self._disk.refused(refusal)  # not in the lock: acknowledgements free the disk
+        self._disk.taken()
+
+    def _in_files(self, message: Message) -> Message:
+        """The message with its large blobs in files, so that to pack it again writes nothing."""
+        small = SMALL_BYTES
+        blobs = (
+            blob if blob.path is not None or blob.size_bytes <= small else self._blobs.keep(blob)
+            for blob in message.blobs
+        )
+        return replace(message, blobs=tuple(blobs))
+
+    def _try_to_deliver(self, work: _Work, message: Message, state: Message | None) -> OSError | None:
+        """Keep a result and send it; returns what keeps the disk from it."""
         assert work.assignment is not None
         assert self._host is not None
         with self._lock:
+            known = set(self._known)
             said, parts = self._packing.pack(message, [self._known])
             ended = self._host.ended.get(self._args.name)
             head = {"k": "result", "task_id": work.assignment.task_id, "ended": ended, **said}
-            reach("train.after_before_persist")
             is_dear = bool(files_of(said)) or time.monotonic() - self._task_began > _DEAR_S
             if state is not None or is_dear:  # else running it again costs less than keeping it
-                self._kept.keep({**head, "number": work.number}, parts, state=state)
+                try:
+                    self._kept.keep({**head, "number": work.number}, parts, state=state)
+                except OSError as error:
+                    self._known = known  # nobody was told of the others
+                    return error
             reach("result.after_persist_before_send")
             work.assignment = None  # the memory it lies in is wanted for the next one
             work.result = head, parts
             self._pipe.send({**head, "number": work.number}, parts)
+        return None
+
+    def _disk_refuses(self, cause: str | None) -> None:
+        if cause is not None:
+            _logger.warning("%s: the disk takes nothing (%s); a result waits for it", self._args.name, cause)
+            self._pipe.send({"k": "disk", "cause": cause})
 
     def _lost(self, work: _Work, cause: str) -> None:
         assert work.assignment is not None

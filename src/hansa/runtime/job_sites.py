@@ -24,6 +24,7 @@ END_GRACE_S = 5.0
 """How long processes of a job may take to leave once it is over."""
 
 _MOST_GIVEN = 256
+_MOST_OF_CAUSE = 200
 _MOST_EARLY = 64
 """Results of one site for tasks that this server has not given it, which are kept all the same: one before may have."""
 
@@ -194,6 +195,10 @@ class JobSites:
                 _logger.warning("job %s: a frame of %s is refused: %s", self._job, site, error)
             return
         head["site"] = site
+        if head["k"] == "disk":
+            text = f"the disk of {site} takes nothing: {head['cause'][:_MOST_OF_CAUSE]}; its result waits"
+            self._ways.note(IncidentCode.SITE_DISK, text, site)
+            return
         if self._journal is not None:
             self._journal.tables(site, head, parts=frame.parts)
             if head["k"] == "result" and part.owes(head["task_id"], site):

@@ -102,12 +102,15 @@ class KeptResults:
     # -- while tasks are done ----------------------------------------------------------------------------------
 
     def keep(self, head: Head, parts: Sequence[bytes], *, state: Message | None) -> None:
-        """Keep a result, with what the components know now; durable when it returns.
+        """Keep a result, with what the components know now; durable when it returns. May be tried again if it fails.
 
         Args:
             head: The head of the frame that brings it; says the task's id.
             parts: Its parts.
             state: What the components know; None: they keep nothing.
+
+        Raises:
+            OSError: The disk.
         """
         self._number += 1
         reach("disk.kept")

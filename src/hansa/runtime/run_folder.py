@@ -18,12 +18,15 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from hansa.errors import ConfigError
+from hansa.tensors import OnRefusal
 
 RECORD = "run.json"
 HISTORY = "history.jsonl"
@@ -53,7 +56,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._made_home = False
-        self._open: dict[str, IO[str]] = {}
+        self.on_refusal: OnRefusal = _raise
+        """Called when the disk refuses lines; returns for another try, or raises."""
+        self.on_taken: Callable[[], None] = lambda: None
+        """Called when it has taken them."""
+        self._open: dict[str, FileIO] = {}
+        self._later: dict[str, bytearray] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -90,10 +98,7 @@ class RunFolder:
         """Add a JSON line that is on disk after the next `flush` at the latest."""
         text = json.dumps(line, ensure_ascii=False) + "\n"
         with self._lock:
-            stream = self._open.get(file_name)
-            if stream is None:
-                stream = self._open[file_name] = (self.path / file_name).open("a", encoding="utf-8")
-            stream.write(text)
+            self._later.setdefault(file_name, bytearray()).extend(text.encode())
 
     def mend(self, file_name: str) -> None:
         """Cut off a last line that a crash has left unfinished; before anything is added to the file."""
@@ -104,8 +109,19 @@ class RunFolder:
     def flush(self) -> None:
         """Bring all lines to disk."""
         with self._lock:
-            for stream in self._open.values():
-                stream.flush()
+            for file_name, later in self._later.items():
+                while later:
+                    try:
+                        del later[: self._stream(file_name).write(later)]
+                    except OSError as error:
+                        self.on_refusal(error)
+        self.on_taken()
+
+    def _stream(self, file_name: str) -> FileIO:
+        stream = self._open.get(file_name)
+        if stream is None:
+            stream = self._open[file_name] = FileIO(self.path / file_name, "a")
+        return stream
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write `run.json`, whole or not at all."""
@@ -127,11 +143,16 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the files."""
+        with suppress(OSError):  # a full disk; `flush` has said so
+            self.flush()
         with self._lock:
             for stream in self._open.values():
-                with suppress(OSError):  # a full disk; `flush` has said so
-                    stream.close()
+                stream.close()
             self._open.clear()
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def read_record(path: Path) -> dict[str, Any]:

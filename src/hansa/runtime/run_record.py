@@ -104,7 +104,8 @@ class RunRecord:
         if not model:
             return
         try:
-            tensors.write(self._folder.path / MODEL, model)
+            tensors.write(self._folder.path / MODEL, model, on_refusal=self._folder.on_refusal)
+            self._folder.on_taken()
         except OSError as error:
             server.outcome.failures.append(RunError(f"cannot write the global model: {error.strerror}"))
             raise

@@ -124,7 +124,7 @@ class RunningJob:
         self._kill_at: asyncio.TimerHandle | None = None
         self.is_over = False
         self._is_parked = False
-        self._no_store: tuple[IncidentCode, str] | None = None  # why nothing can be kept at the moment
+        self._no_store: str | None = None  # why nothing can be kept at the moment
 
     @property
     def sites(self) -> list[str]:
@@ -196,6 +196,8 @@ class RunningJob:
             self.at_sites.send(head, parts)
             return
         match head.get("k"):
+            case "disk":
+                self._disk(head.get("cause"))
             case "running" | "waiting" if self._abort_reason is not None:
                 pass  # sites leave since they were told to
             case "running":
@@ -258,21 +260,21 @@ class RunningJob:
         if error.job is not None:  # it is about a row, and stays so
             self.fail(cause)
         else:
-            self._rest(cause, no_room=error.disk_full)
+            self._rest(cause)
 
-    def _rest(self, cause: str, *, no_room: bool) -> None:
+    def _rest(self, cause: str) -> None:
         """Nothing can be kept of it at the moment: its process ends, and goes on from what was kept once it can be."""
         if self._no_store is None and self._verdict is None and not self._is_parked and self._home.is_launched:
-            self._no_store = (IncidentCode.STORE_FULL if no_room else IncidentCode.STORE_FAILED), cause
+            self._no_store = cause
             self._network.changed(self, JobState.WAITING, reason=f"{cause}; the job goes on once it can be")
             self._home.cut_off()
 
     async def _rest_and_restart(self) -> None:
         assert self._journal is not None
         assert self._no_store is not None
-        code, cause = self._no_store
+        cause = self._no_store
         self._home.num_deaths -= 1
-        await self._journal.writable(code, cause, is_wanted=lambda: self._abort_reason is None)
+        await self._journal.writable(cause, is_wanted=lambda: self._abort_reason is None)
         self._no_store = None
         await self._restart(cause)
 
@@ -292,6 +294,17 @@ class RunningJob:
         else:
             self._finish(JobState.ABORTED, self._abort_reason)
         self._end()
+
+    def _disk(self, cause: str | None) -> None:
+        """Its process finds no room for what it writes, or has found it again."""
+        if self._abort_reason is not None:
+            return
+        if cause is None:
+            self._network.changed(self, JobState.RUNNING, reason=None)
+            return
+        text = f"the disk of the server takes nothing: {cause}"
+        self._note(IncidentCode.SERVER_DISK, f"{text}; the job waits")
+        self._network.changed(self, JobState.WAITING, reason=f"{text}; the job goes on once it does")
 
     def _note(self, code: IncidentCode, text: str, site: str | None = None) -> None:
         self._network.incidents.note(code, text, job=self.id, site=site)

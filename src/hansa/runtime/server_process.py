@@ -7,6 +7,8 @@ blobs, pack and unpack archives, and read logs.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +36,7 @@ STATE_FILE = "server.json"
 """Stands in the kit while its server runs."""
 
 _ASK_S = 10.0
+_SAY_AGAIN_S = 60.0
 _NETWORK_GRACE_S = 0.5
 
 _logger = logging.getLogger("hansa.server")
@@ -84,6 +87,7 @@ class ServerProcess:
         )
         self._asking = Asking(self._send)
         self._seen: dict[str, SiteView] = {}
+        self._no_room_at = -math.inf
 
     async def start(self) -> int:
         """Listen; returns the port.
@@ -200,6 +204,13 @@ class ServerProcess:
         if peer.role == "admin":
             return results_file(self.jobs.store, job)
         return self._running(job).at_sites.source_of(peer.name, name)
+
+    def no_room(self, text: str) -> None:
+        """The disk does not take a blob of a site, which tries again, maybe often; noted once in a while."""
+        now = time.monotonic()
+        if now - self._no_room_at > _SAY_AGAIN_S:
+            self.jobs.incidents.note(IncidentCode.SERVER_DISK, text)
+        self._no_room_at = now
 
     def _running(self, job_id: str) -> RunningJob:
         running = self.jobs.running.get(job_id)

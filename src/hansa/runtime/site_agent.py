@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hansa.errors import ConfigError, HansaError
+from hansa.errors import MAY_PASS, ConfigError, HansaError
 from hansa.provision.kit import Kit
 from hansa.runtime.fork_server import ExitReport, ForkServer
 from hansa.runtime.log_tail import last_lines
@@ -25,6 +25,9 @@ from hansa.wire.net_options import Tls
 from hansa.wire.pipe import AsyncPipe, PipeServer
 
 _HELLO_KEYS = ("tags", "max_jobs", "gpus", "memory_mb", "cpus", "allow_custom_code")
+
+_DISK_PAUSE_S = 2.0
+"""After how long a job is started that the disk had no room for."""
 
 _logger = logging.getLogger("hansa.site")
 
@@ -136,6 +139,10 @@ class SiteAgent:
         except (HansaError, OSError, LookupError, ValueError) as error:
             if (failed := self._jobs.pop(frame.job, None)) is not None:
                 self._left[frame.job] = failed.paths
+            if isinstance(error, OSError) and error.errno in MAY_PASS:
+                _logger.warning("job %s cannot be started here yet: %s", frame.job, error)
+                asyncio.get_running_loop().call_later(_DISK_PAUSE_S, self.frame, frame)
+                return
             reason = str(error) if isinstance(error, HansaError) else f"{type(error).__name__}: {error}"
             _logger.error("job %s cannot be started here: %s", frame.job, reason)
             self._client.send(Frame("launch_failed", frame.job, {"reason": reason}))

@@ -16,6 +16,7 @@ _WORDS: dict[str, dict[str, tuple[type, ...]]] = {
     "reply": {"number": (int,)},
     "failed": {"where": (str,), "cause": (str,), "detail": (str,)},
     "ended": {"sent": (list,)},
+    "disk": {"cause": (str,)},
 }
 _NUM_SENT = 3
 

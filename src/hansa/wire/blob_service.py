@@ -20,7 +20,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import grpc
 import grpc.aio
 
-from hansa.errors import ConfigError, DecodeError, HansaError, RunError
+from hansa.errors import MAY_PASS, ConfigError, DecodeError, HansaError, RunError
 from hansa.failpoints import reach
 from hansa.wire.blob_files import Part, part_of
 from hansa.wire.frames import BlobRef, Peer
@@ -51,6 +51,10 @@ class TryAgain(RunError):
     """Not now: the caller is to try again in a while."""
 
 
+class NoRoom(RunError):
+    """A blob finds no room on the disk."""
+
+
 class BlobHandlers(Protocol):
     """Who says where blobs go and lie; called on threads."""
 
@@ -60,6 +64,10 @@ class BlobHandlers(Protocol):
 
     def download_source(self, peer: Peer, job: str, *, name: str) -> Path:
         """Where a blob lies; raises HansaError to refuse it."""
+        ...
+
+    def no_room(self, text: str) -> None:
+        """The disk does not take a blob; its sender tries again. On the event loop."""
         ...
 
 
@@ -115,6 +123,7 @@ class BlobService:
     async def _upload(self, chunks: Any, context: Any) -> bytes:  # Any: gRPC's
         """Take a blob; it appears at its place when all of it is there and its digest is right."""
         peer, job, ref, offset = await self._asked(_header(context), context)
+        target = None
         try:
             with self._turn(peer):
                 target = await self._target(peer, job, ref)
@@ -124,6 +133,8 @@ class BlobService:
         except FileNotFoundError:  # an upload before this one became whole over it
             await self._refuse(peer, TryAgain("what had come of the blob is gone; try again"), context)
         except (HansaError, OSError) as error:
+            if isinstance(error, OSError) and target is not None and peer.role != "client":
+                await self._threaded(partial(part_of(target, ref).unlink, missing_ok=True))
             await self._refuse(peer, error, context)
         return b"{}"
 
@@ -280,6 +291,10 @@ class BlobService:
             code, text = grpc.StatusCode.NOT_FOUND, "the blob is not there"
         elif isinstance(error, OSError):
             code, text = grpc.StatusCode.RESOURCE_EXHAUSTED, f"the server cannot keep or read it: {error.strerror}"
+        if isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in MAY_PASS):
+            self._handlers.no_room(text)
+            # A site has a result that must not be lost; a person reads the line, and may want to do something else.
+            code = grpc.StatusCode.UNAVAILABLE if peer.role == "client" else grpc.StatusCode.RESOURCE_EXHAUSTED
         elif isinstance(error, TryAgain):
             code = grpc.StatusCode.UNAVAILABLE
         self._refusals.note(peer, f"blob {type(error).__name__}", text=text)
@@ -336,7 +351,9 @@ def _size_of(file: Path) -> int:
 
 
 def _part_for(target: Path, ref: BlobRef, offset: int) -> Part:
-    free = shutil.disk_usage(target.parent).free
-    if ref.size_bytes - offset + DISK_RESERVE_BYTES > free:
-        raise ConfigError(f"the server has no room for the {ref.size_bytes} bytes of {ref.name[:80]}")
+    disk = shutil.disk_usage(target.parent)
+    if ref.size_bytes + DISK_RESERVE_BYTES > disk.total:
+        raise ConfigError(f"the server will never have room for the {ref.size_bytes} bytes of {ref.name[:80]}")
+    if ref.size_bytes - offset + DISK_RESERVE_BYTES > disk.free:
+        raise NoRoom(f"the server has no room for the {ref.size_bytes} bytes of {ref.name[:80]}")
     return Part(target, ref, offset=offset)

@@ -19,7 +19,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its log lines are for its aut
 import grpc
 import grpc.aio
 
-from hansa.errors import ConfigError, DecodeError, RunError
+from hansa.errors import MAY_PASS, ConfigError, DecodeError, RunError
 from hansa.wire import federation_pb2 as pb
 from hansa.wire.blob_transfer import BlobChannel, Interrupted, Stop, forget
 from hansa.wire.diagnosis import diagnosed
@@ -299,7 +299,9 @@ class SiteClient:
             for failures in range(_TRANSFER_TRIES):
                 try:
                     await loop.run_in_executor(self._threads, transfer, stop, failures == 0)
-                except Interrupted as error:
+                except (Interrupted, OSError) as error:
+                    if isinstance(error, OSError) and error.errno not in MAY_PASS:
+                        raise
                     _logger.info("a transfer is interrupted, and goes on: %s", error)
                     if self._stopping.is_set():
                         raise

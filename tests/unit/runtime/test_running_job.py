@@ -413,7 +413,7 @@ def test_a_job_whose_commit_finds_no_room_waits_and_goes_on_from_what_was_kept(t
             journal.is_full = False
             await stage.until(lambda: len(stage.launcher.launched) == 2)
             (event,) = await writer.call(lambda journal: journal.events(job=stage.job.id))
-            assert (event.code, event.text) == ("store.full", "the journal cannot be written: no space is left")
+            assert (event.code, event.text) == ("journal.unwritable", "the journal cannot be written: no space is left")
             assert not stage.network.is_over
         finally:
             await writer.close()

@@ -184,7 +184,7 @@ def test_stop_ends_transfers_and_leaves_no_part_of_a_download(tmp_path: Path) ->
         ("j", replace(REF, digest="md5:00"), "a blob without a digest"),
         ("j", replace(REF, size_bytes=-1), "a size or an offset that is none"),
         ("j", replace(REF, size_bytes=1 << 40), "has 1099511627776 bytes; the server takes 68719476736 at most"),
-        ("j", replace(REF, size_bytes=1 << 36), "no room"),
+        ("j", replace(REF, size_bytes=1 << 36), "never have room"),
         ("j", replace(REF, digest="sha256:" + "0" * 64), "another digest than was announced"),
         ("j", replace(REF, size_bytes=2 * MB), "is longer than the 2097152 bytes that were announced"),
         ("j", replace(REF, size_bytes=3 * MB + 18), "comes in pieces of 17 bytes"),
