@@ -41,6 +41,12 @@ format: $(VENV)/.has-test ## put the code into shape (ruff)
 bench: $(VENV)/.has-test ## measure the figures that README quotes
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
 
+SEEDS ?= 20
+
+.PHONY: faults
+faults: $(VENV)/.has-test ## let faults loose on federations, SEEDS=20 of them, and check that nothing was lost
+	@$(VENV)/bin/hansa faults --seeds $(SEEDS) $(ARGS)
+
 .PHONY: mutants
 mutants: $(VENV)/.has-test ## plant defects one by one and see that a test catches each
 	@$(PY) tests/mutants/run.py $(ARGS)

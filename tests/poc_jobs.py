@@ -31,6 +31,7 @@ from hansa.apis.fl_context import FLContext
 from hansa.apis.model import make_model_learnable
 from hansa.apis.shareable import Shareable, make_reply
 from hansa.apis.signal import Signal
+from hansa.faults.sample_job import ScaffoldSite
 
 STARTED, BEGAN, GATE, HOLD, COUNT = "started", "began", "gate", "hold", "count"
 
@@ -39,6 +40,12 @@ def say_in(name: str) -> None:
     if Path(name).exists():
         with Path(name).open("w") as fifo:
             fifo.write(f"{os.getpid()}\n")
+
+
+def count_task(fl_ctx: FLContext) -> None:
+    if Path(COUNT).exists():
+        with Path(COUNT).open("a") as stream:
+            stream.write(f"{fl_ctx.get_prop(FLContextKey.TASK_ID)}\n")
 
 
 class Trains(Executor):
@@ -60,9 +67,7 @@ class Trains(Executor):
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         say_in(BEGAN)
-        if Path(COUNT).exists():
-            with Path(COUNT).open("a") as stream:
-                stream.write(f"{fl_ctx.get_prop(FLContextKey.TASK_ID)}\n")
+        count_task(fl_ctx)
         if Path(GATE).exists():
             with Path(GATE).open("rb", buffering=0) as fifo:
                 fifo.read(1)
@@ -77,6 +82,14 @@ class Trains(Executor):
             self._momentum[name] = drawn + self._momentum.get(name, 0) * value.dtype.type(0.9)
             change[name] = np.asarray(self._momentum[name])
         return DXO(DataKind.WEIGHT_DIFF, change, {MetaKey.NUM_STEPS_CURRENT_ROUND: 3}).to_shareable()
+
+
+class CountsScaffold(ScaffoldSite):
+    """SCAFFOLD's control variate and a momentum; tells how often a task was run."""
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        count_task(fl_ctx)
+        return super().execute(task_name, shareable, fl_ctx, abort_signal)
 
 
 class SaysWhereItIs(FLComponent):

@@ -22,7 +22,8 @@ import hansa
 import poc_jobs
 from hansa.admin.remote_run import RemoteRun
 from hansa.admin.session import Session
-from hansa.jobs import Component, Job, fed_avg
+from hansa.faults.sample_job import MODEL as SAMPLE_MODEL
+from hansa.jobs import Component, Job, fed_avg, scaffold
 from hansa.jobs.store import JobRecord
 from hansa.provision.provisioner import make_kits
 from hansa.runtime.other_process import OtherProcess, wait_for_ends
@@ -94,6 +95,12 @@ def trains(
     )
     job.apps["app"].server["workflows"][0]["args"].update(flow or {})
     return replace(job, meta={**job.meta, **meta})
+
+
+def scaffolds(*, rounds: int) -> Job:
+    """SCAFFOLD over `poc_jobs.CountsScaffold`, with a tensor that travels in a file."""
+    site = Component(poc_jobs.CountsScaffold, task_s=0.0)
+    return scaffold(SAMPLE_MODEL, executor=site, rounds=rounds, params_type="diff", name="scaffolds")
 
 
 # -- processes -------------------------------------------------------------------------------------------------------

@@ -90,10 +90,8 @@ MOST_LINES_OF_A_FILE = 500
 MOST_LINES_OF_A_FUNCTION = 60
 MOST_LINES_OF_A_CLASS = 300
 MOST_PARAMETERS = 6  # what every user calls may take more:
-PARAMETERS = {
-    f"hansa.{name}"
-    for name in ("runtime.simulator:simulate", "cli.simulate:simulate", "cli.runs:plot", "cli.faults:faults")
-}
+_WIDE = ("runtime.simulator:simulate", "cli.simulate:simulate", "cli.runs:plot", "cli.faults:faults")
+PARAMETERS = {f"hansa.{name}" for name in _WIDE}
 MOST_POSITIONAL = 2
 MOST_LEVELS = 2
 POSITIONAL: dict[str, str] = {}  # methods of ours (`module:Class.method`) that take more by position, and why

@@ -15,7 +15,8 @@ import pytest
 from hansa.errors import HansaError
 from hansa.failpoints import NAMES
 from poc_jobs import COUNT
-from poc_parts import BIG, PATIENCE_S, Federation, federation, file, processes_below, trains, wait_until_gone
+from poc_parts import PATIENCE_S, Federation, federation, file, processes_below, scaffolds, wait_until_gone
+from postgres import Postgres
 
 pytestmark = pytest.mark.slow
 
@@ -30,16 +31,21 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("failpoints") / "armed"
 
 
-@pytest.fixture(scope="module")
-def fed(tmp_path_factory: pytest.TempPathFactory, points: Path) -> Iterator[Federation]:
-    folder = tmp_path_factory.mktemp("failing") / "fed"
-    with federation(folder, SITES, HANSA_FAILPOINTS=f"@{points}") as made:
-        yield made
+@pytest.fixture(scope="module", params=["SQLite", "PostgreSQL"])
+def fed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, points: Path) -> Iterator[Federation]:
+    with ExitStack() as cleanup:
+        place = {}
+        if request.param == "PostgreSQL":
+            database = Postgres()
+            cleanup.callback(database.stop)
+            place = {"HANSA_JOURNAL": database.create().new_database()}
+        folder = tmp_path_factory.mktemp("failing") / "fed"
+        yield cleanup.enter_context(federation(folder, SITES, HANSA_FAILPOINTS=f"@{points}", **place))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(fed: Federation) -> str | None:
-    return fed.session.submit(trains(rounds=ROUNDS, model=BIG)).wait(PATIENCE_S).model_digest
+    return fed.session.submit(scaffolds(rounds=ROUNDS)).wait(PATIENCE_S).model_digest
 
 
 def wait_for_file(path: Path) -> str:
@@ -76,7 +82,7 @@ def kill(fed: Federation, kind: str, *, stopped: int) -> None:
 
 def submit(fed: Federation) -> None:
     with suppress(HansaError):  # the server was killed over it
-        fed.session.submit(trains(rounds=ROUNDS, model=BIG))
+        fed.session.submit(scaffolds(rounds=ROUNDS))
 
 
 @pytest.mark.parametrize("kind", KINDS)

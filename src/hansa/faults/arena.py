@@ -35,6 +35,7 @@ SERVER = "server"
 PATIENCE_S = 60.0
 """Far beyond what a program takes to come up or to end."""
 _LOOK_S = 0.02
+_LOOKS = 5
 
 
 class Arena:
@@ -160,6 +161,15 @@ class Arena:
         """The processes of jobs at a participant: they work in its kit, unlike its own program."""
         return working_below(self.kit(name))
 
+    def wake_all(self) -> None:
+        """Let those go on who came to a failpoint just when it was disarmed, and were stopped there."""
+        for _ in range(_LOOKS):
+            pause(_LOOK_S)
+            programs = [process.pid for process in self.processes.values()]
+            for pid in [*programs, *working_below(self.folder)]:
+                if _is_stopped(pid):
+                    os.kill(pid, signal.SIGCONT)
+
     def until_connected(self, seconds: float = PATIENCE_S) -> list[str]:
         """Wait until all sites are connected; returns those that are not in time."""
         deadline = time.monotonic() + seconds
@@ -191,6 +201,14 @@ def working_below(folder: Path) -> list[int]:
             if int(entry.name) != os.getpid() and (entry / "cwd").readlink().is_relative_to(folder):
                 found.append(int(entry.name))
     return sorted(found)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def pause(seconds: float) -> None:

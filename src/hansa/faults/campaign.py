@@ -202,7 +202,8 @@ class Trial:
                 pause(_AGAIN_S)
 
     def _jobs(self) -> list[str]:
-        return sorted(path.parent.name for path in (self._arena.kit(SERVER) / "jobs").glob(f"*/{STATE}"))
+        found = (path.parent.name for path in (self._arena.kit(SERVER) / "jobs").glob(f"*/{STATE}"))
+        return sorted(name for name in found if not name.startswith("."))
 
     def _new(self, seen: set[str]) -> list[str]:
         return [job for job in self._jobs() if job not in seen]

@@ -125,7 +125,8 @@ def bounded(evidence: Evidence) -> Iterator[str]:
 
 def explained(evidence: Evidence) -> Iterator[str]:
     """Each fault has its incident, and there are no incidents without a fault."""
-    causes = [cause for each in evidence.happened for cause in _incidents_of(each)]
+    num_jobs = 1 if evidence.bystander is None else 2
+    causes = [cause for each in evidence.happened for cause in _incidents_of(each, num_jobs)]
     seen = Counter((each.code, each.site or "") for each in evidence.incidents)
     for code, about in dict.fromkeys((cause.code.value, cause.site) for cause in causes if cause.least):
         least = sum(cause.least for cause in causes if (cause.code.value, cause.site) == (code, about))
@@ -179,7 +180,7 @@ class _Cause:
     most: int
 
 
-def _incidents_of(each: Happened) -> Iterator[_Cause]:
+def _incidents_of(each: Happened, num_jobs: int) -> Iterator[_Cause]:
     fault, kind = each.fault, each.fault.kind
     for where in each.where:
         yield from _incidents_at(where, each)
@@ -188,7 +189,7 @@ def _incidents_of(each: Happened) -> Iterator[_Cause]:
     elif kind is FaultKind.BIT_FLIP:
         yield _Cause(IncidentCode.FILE_DAMAGED, "", 0, 1)
     elif kind in _DISK:
-        most = _MOST_TRIES if fault.seconds else 1
+        most = (_MOST_TRIES if fault.seconds else 1) * num_jobs  # each job that has to wait says so
         yield _Cause(_OF_DISK[fault.point], "", 0, most)
         yield _Cause(IncidentCode.SITE_DISK, "*", 0, most)
 

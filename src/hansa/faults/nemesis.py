@@ -75,6 +75,7 @@ class Nemesis:
             with marker(self.arena.folder) as path:
                 self.happened.append(self._play(fault, path))
             self.arena.disarm()
+        self.arena.wake_all()
 
     def _arm(self, fault: Fault, path: Path) -> None:
         self.arena.arm(self._arming(fault, path))

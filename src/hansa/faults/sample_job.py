@@ -1,7 +1,7 @@
 """The job that `hansa faults` runs where it is given none: quick, deterministic, and with something to lose.
 
-Each site keeps a momentum, or SCAFFOLD's control variate, and draws random numbers; one tensor travels in a file, one
-in the message. A lost or doubled task, a state from a round too early, or a seed drawn anew changes the final model.
+Each site keeps a momentum, some SCAFFOLD's control variate besides, and draws random numbers; one tensor travels in a
+file, one in the message. A lost or doubled task, a state from a round too early or a seed drawn anew changes the model.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ MODEL: Mapping[str, Any] = {"w": np.linspace(-1, 1, 90_000, dtype=np.float32).re
 LEARNING_RATE = 0.1
 NUM_STEPS = 3
 _MOMENTUM = 0.9
+_CONTROL, _OF_STEPS = "control", "momentum"
 
 Tensors = dict[str, Any]  # Any: arrays
 
@@ -66,7 +67,7 @@ class MomentumSite(Executor):
 
 
 class ScaffoldSite(MomentumSite):
-    """The same with SCAFFOLD's control variates."""
+    """The same with SCAFFOLD's control variates besides."""
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Train for a round."""
@@ -74,25 +75,28 @@ class ScaffoldSite(MomentumSite):
         parts = from_shareable(shareable).data
         received = parts[AppConstants.MODEL_WEIGHTS].data
         of_all = parts[AlgorithmConstants.SCAFFOLD_CTRL_GLOBAL].data
-        control = self.kept or control_variates.init_control(received)
+        control = self.kept.get(_CONTROL) or control_variates.init_control(received)
+        momentum = self.kept.get(_OF_STEPS) or {name: np.zeros_like(value) for name, value in received.items()}
         trained = dict(received)
         for _ in range(NUM_STEPS):
             gradient = {name: drawn(value) + value for name, value in trained.items()}
             step = control_variates.corrected_gradient(gradient, control=control, control_global=of_all)
-            trained = {name: value - value.dtype.type(LEARNING_RATE) * step[name] for name, value in trained.items()}
-        self.kept = dict(
-            control_variates.new_control(
-                control,
-                control_global=of_all,
-                received=received,
-                trained=trained,
-                num_steps=NUM_STEPS,
-                learning_rate=LEARNING_RATE,
-            )
+            momentum = {name: step[name] + old * old.dtype.type(_MOMENTUM) for name, old in momentum.items()}
+            trained = {
+                name: value - value.dtype.type(LEARNING_RATE) * momentum[name] for name, value in trained.items()
+            }
+        gained_control = control_variates.new_control(
+            control,
+            control_global=of_all,
+            received=received,
+            trained=trained,
+            num_steps=NUM_STEPS,
+            learning_rate=LEARNING_RATE,
         )
+        self.kept = {_CONTROL: dict(gained_control), _OF_STEPS: momentum}
         meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: NUM_STEPS}
         change = {name: value - received[name] for name, value in trained.items()}
-        gained = {name: value - control[name] for name, value in self.kept.items()}
+        gained = {name: value - control[name] for name, value in gained_control.items()}
         answer = {
             AppConstants.MODEL_WEIGHTS: DXO(DataKind.WEIGHT_DIFF, change, dict(meta)),
             AlgorithmConstants.SCAFFOLD_CTRL_DIFF: DXO(DataKind.WEIGHT_DIFF, gained, dict(meta)),
