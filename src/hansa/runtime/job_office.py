@@ -69,9 +69,7 @@ class JobOffice:
         Raises:
             ConfigError: Another server has the shelf.
         """
-        self.store.open()
-        journal = await asyncio.to_thread(open_journal, self._rules.root / "jobs", project=self._rules.project)
-        self._journal = None if journal is None else JournalWriter(journal, self._cannot_keep)
+        self._journal = await _take_possession(self.store, self._rules, self._cannot_keep)
         self.incidents = Incidents(self._journal)
         await self._pipes.start()
         records = self.store.list()
@@ -338,6 +336,23 @@ class JobOffice:
         if state.is_over:
             _logger.info("job %s is %s%s", job_id, state.value, f": {reason}" if reason else "")
         self._feeds.wake(job_id)
+
+
+async def _take_possession(
+    store: JobStore, rules: ServerRules, on_failure: Callable[[str, StoreError], None]
+) -> JournalWriter | None:
+    """Open the shelf and the journal, both or none.
+
+    Raises:
+        ConfigError: Another server has one of them, or it cannot be used.
+    """
+    store.open()
+    try:
+        journal = await asyncio.to_thread(open_journal, store.home, project=rules.project)
+    except ConfigError:
+        store.close()
+        raise
+    return None if journal is None else JournalWriter(journal, on_failure)
 
 
 def _wanted(store: JobStore, record: JobRecord) -> Wanted:
