@@ -63,7 +63,7 @@ def no_received_result_lost(evidence: Evidence) -> Iterator[str]:
 
 def exactly_one_effect(evidence: Evidence) -> Iterator[str]:
     """A site counts once in a round, for a result that was received; no result was there twice with other bytes."""
-    may_be_unwritten = any(each.fault.point == "disk.journal" for each in evidence.happened)
+    may_be_unwritten = any(_costs_rows(each) for each in evidence.happened)
     # A commit that covers results may be durable where they alone are not.
     tasks = {} if may_be_unwritten else _rounds_of_tasks(evidence)
     for task, number in tasks.items():
@@ -210,6 +210,12 @@ def _incidents_at(where: str, each: Happened) -> Iterator[_Cause]:
         yield _Cause(IncidentCode.SITE_DISCONNECTED, "*" if where == "server" else where, 0, 1)
     elif kind in _LINK:
         yield _Cause(IncidentCode.SITE_DISCONNECTED, where, kind is FaultKind.CUT, 3)
+
+
+def _costs_rows(each: Happened) -> bool:
+    """Whether the server may have lost rows that were on their way, and of which no site was told."""
+    hits_server = each.fault.kind is FaultKind.POWER_CUT or "server" in each.where
+    return hits_server or each.fault.point == "disk.journal"
 
 
 def _of(site: str) -> str:

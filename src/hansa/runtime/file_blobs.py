@@ -6,6 +6,7 @@ import hashlib
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,14 @@ class BlobFolder:
     def keep(self, blob: Blob) -> Blob:
         """A blob in memory as one in a file."""
         return self._write(b"", [blob.memory])
+
+    def in_files(self, message: Message) -> Message:
+        """A message whose large blobs lie in files."""
+        kept = (
+            blob if blob.path is not None or blob.size_bytes <= SMALL_BYTES else self.keep(blob)
+            for blob in message.blobs
+        )
+        return replace(message, blobs=tuple(kept))
 
     def _write(self, header: bytes, pieces: Iterable[Array]) -> Blob:
         path = self.folder / f"{self._stem}-{next(self._numbers)}.safetensors"

@@ -32,7 +32,7 @@ from hansa.jobs.job_folder import load_app
 from hansa.runtime import user_code
 from hansa.runtime.assignments import Assignment, TaskBody
 from hansa.runtime.disk_patience import DiskPatience
-from hansa.runtime.file_blobs import SMALL_BYTES, BlobFolder, Head, Packing, Unpacking, delete, files_of
+from hansa.runtime.file_blobs import BlobFolder, Head, Packing, Unpacking, delete, files_of
 from hansa.runtime.fork_server import ProcessSpec
 from hansa.runtime.host import HostSettings, SiteHost
 from hansa.runtime.job_args import SiteArgs, blob_folder, log_to_stderr, policy_of
@@ -158,6 +158,7 @@ class SiteJob:
     def _make_host(self, cleanup: ExitStack) -> SiteHost:
         args = self._args
         if self._kept.problem is not None:
+            self._say({"k": "damaged", "cause": self._kept.problem})
             raise ConfigError(self._kept.problem)
         app = replace(load_app(Path(args.app_folder), {Side.CLIENT}), origin=_origin(args.config_file))
         cleanup.enter_context(served_for(Job(args.job_id, {"app": app})))
@@ -196,8 +197,12 @@ class SiteJob:
         work = self._tasks[task_id]
         assignment = work.assignment
         assert assignment is not None
+        if self._host is not None and (problem := self._kept.problem_with(task_id)) is not None:
+            self._say({"k": "damaged", "cause": problem})
+            self._say({"k": "ready", "error": problem})
+            self._host = None
         if self._host is None:
-            self._lost(work, "its components could not be built")
+            self._lost(work, self._kept.problem or "its components could not be built")
             return
         name = self._args.name
         self._under_way, self._task_began = task_id, time.monotonic()
@@ -214,19 +219,10 @@ class SiteJob:
 
     def _deliver(self, work: _Work, message: Message, *, state: Message | None) -> None:
         reach("train.after_before_persist")
-        message = self._in_files(message)
+        message = self._blobs.in_files(message)  # so that to pack it again writes nothing
         while (refusal := self._try_to_deliver(work, message, state)) is not None:
             self._disk.refused(refusal)  # not in the lock: acknowledgements free the disk
         self._disk.taken()
-
-    def _in_files(self, message: Message) -> Message:
-        """The message with its large blobs in files, so that to pack it again writes nothing."""
-        small = SMALL_BYTES
-        blobs = (
-            blob if blob.path is not None or blob.size_bytes <= small else self._blobs.keep(blob)
-            for blob in message.blobs
-        )
-        return replace(message, blobs=tuple(blobs))
 
     def _try_to_deliver(self, work: _Work, message: Message, state: Message | None) -> OSError | None:
         """Keep a result and send it; returns what keeps the disk from it."""

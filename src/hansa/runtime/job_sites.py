@@ -19,12 +19,17 @@ from hansa.runtime.run_paths import RunPaths, file_name
 from hansa.runtime.site_blobs import SiteBlobs
 from hansa.runtime.site_words import problem_of
 from hansa.wire.frames import BlobRef, Frame
+from hansa.wire.refusals import printable
 
 END_GRACE_S = 5.0
 """How long processes of a job may take to leave once it is over."""
 
 _MOST_GIVEN = 256
-_MOST_OF_CAUSE = 200
+_INCIDENTS = {
+    "disk": (IncidentCode.SITE_DISK, "the disk of {site} takes nothing: {cause}; its result waits"),
+    "damaged": (IncidentCode.SITE_DAMAGED, "{site} takes no part in the job any more: {cause}"),
+}
+"""What a site says that concerns the operator, and not the job's process."""
 _MOST_EARLY = 64
 """Results of one site for tasks that this server has not given it, which are kept all the same: one before may have."""
 
@@ -195,9 +200,9 @@ class JobSites:
                 _logger.warning("job %s: a frame of %s is refused: %s", self._job, site, error)
             return
         head["site"] = site
-        if head["k"] == "disk":
-            text = f"the disk of {site} takes nothing: {head['cause'][:_MOST_OF_CAUSE]}; its result waits"
-            self._ways.note(IncidentCode.SITE_DISK, text, site)
+        if head["k"] in _INCIDENTS:
+            code, text = _INCIDENTS[head["k"]]
+            self._ways.note(code, text.format(site=site, cause=printable(head["cause"])), site)
             return
         if self._journal is not None:
             self._journal.tables(site, head, parts=frame.parts)

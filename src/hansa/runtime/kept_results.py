@@ -2,11 +2,14 @@
 
 One file for each task, durable before its result is sent::
 
-    kept/0000000007.task     a line with the digest of the rest; the result's frame; the state's frame, if there is one
-    kept/0000000007.sent     the server has the result
+    kept/0000000007-s3f2a....task    a line with the digest of the rest; the result's frame; the state's frame
+    kept/0000000007-s3f2a....sent    the server has the result
+    kept/0000000007-s3f2a....lost    the first was there, and was damaged
 
+The name has the number of the task here, whether there is a state (`s`, or `n`), and the beginning of its id's SHA-256.
 The last one that the server has stays: the state in it is where a task begins that has to be run again. Large results
-lie where they are sent from; one that a power cut has spoiled is found by its digest, and its task is run again.
+lie where they are sent from. What is damaged is found by its digest, and its task is run again. If the server asks for
+another one instead, it has had the result, and the state after it is lost.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from hansa.wire.message import Message
 from hansa.wire.pipe import Frame, FrameReader, pack_frame
 
 _DIGEST_CHARS = 64
+_TAG_CHARS = 16
 
 _logger = logging.getLogger("hansa.site")
 
@@ -34,6 +38,7 @@ class _Kept:
     """A task that was done."""
 
     number: int
+    tag: str
     task_id: str
     is_sent: bool
     files: list[Path]  # of its state
@@ -53,6 +58,7 @@ class KeptResults:
         """What the components knew after the last task that was there."""
         self.problem: str | None = None
         """Why this site cannot go on: a state is damaged that nothing but itself leads to again."""
+        self._lost = [path.stem.partition("-")[2] for path in sorted(folder.glob("*.lost"))]  # tags of tasks
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._kept: list[_Kept] = []
@@ -71,7 +77,7 @@ class KeptResults:
                 self._set_aside(paths[index:], error)
                 break
         last = self._kept[-1] if self._kept else None
-        if last is not None and len(frames := _read(self._file(last.number))) > 1:
+        if last is not None and len(frames := _read(self._file(last.number, last.tag))) > 1:
             head, parts = frames[1]
             copies = [_copied(Path(blob["path"])) for blob in head.get("blobs") or ()]
             blobs = [{**blob, "path": str(copy)} for blob, copy in zip(head.get("blobs") or (), copies, strict=True)]
@@ -81,10 +87,15 @@ class KeptResults:
 
     def _set_aside(self, paths: Sequence[Path], error: Exception) -> None:
         """A file is damaged: its task, and those after it, are run again from the state before it, where that helps."""
-        if any(path.with_suffix(".sent").exists() for path in paths):  # the server has the result, and asks no more
+        # The server has the result, and asks no more.
+        if any(path.with_suffix(".sent").exists() and _has_state(path) for path in paths):
             self.problem = f"{paths[0]}: the state of this site is damaged, and the job cannot go on here ({error})"
             return
         _logger.error("what was kept of a task is damaged, and the task is run again: %s: %s", paths[0], error)
+        for path in [path for path in paths if _has_state(path)]:
+            path.with_suffix(".lost").touch()
+            self._lost.append(path.stem.partition("-")[2])
+        _sync(self._folder)
         delete(paths)
 
     def _take(self, path: Path, frames: Sequence[Frame]) -> None:
@@ -97,9 +108,16 @@ class KeptResults:
             for blob in head.get("blobs") or ():
                 _check(blob)
             self.results[head["task_id"]] = head, parts
-        self._kept.append(_Kept(int(path.stem), head["task_id"], is_sent, files))
+        number, _, tag = path.stem.partition("-")
+        self._kept.append(_Kept(int(number), tag, head["task_id"], is_sent, files))
 
     # -- while tasks are done ----------------------------------------------------------------------------------
+
+    def problem_with(self, task_id: str) -> str | None:
+        """Why a task cannot be done here: the server has a result whose state is lost, else it would ask for that."""
+        if self._lost and _tag(task_id, has_state=True) != self._lost[0]:
+            self.problem = f"{self._folder}: the state of this site is damaged, and the job cannot go on here"
+        return self.problem
 
     def keep(self, head: Head, parts: Sequence[bytes], *, state: Message | None) -> None:
         """Keep a result, with what the components know now; durable when it returns. May be tried again if it fails.
@@ -121,7 +139,8 @@ class KeptResults:
             content += pack_frame({"k": "state", **said}, state_parts)
             for file in files:
                 _sync(file)
-        path = self._file(self._number)
+        tag = _tag(str(head["task_id"]), has_state=state is not None)
+        path = self._file(self._number, tag)
         temporary = path.with_suffix(".new")
         with temporary.open("wb") as stream:
             stream.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
@@ -129,8 +148,11 @@ class KeptResults:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        if self._lost and tag == self._lost[0]:
+            del self._lost[0]
+            delete(sorted(self._folder.glob("*.lost"))[:1])
         _sync(self._folder)
-        self._kept.append(_Kept(self._number, str(head["task_id"]), is_sent=False, files=files))
+        self._kept.append(_Kept(self._number, tag, str(head["task_id"]), is_sent=False, files=files))
 
     def sent(self, task_id: str) -> None:
         """The server has the result of a task."""
@@ -138,15 +160,23 @@ class KeptResults:
         for kept in self._kept:
             if kept.task_id == task_id and not kept.is_sent:
                 kept.is_sent = True
-                self._file(kept.number).with_suffix(".sent").touch()
+                self._file(kept.number, kept.tag).with_suffix(".sent").touch()
         last = max((kept.number for kept in self._kept if kept.is_sent), default=0)
         for kept in [kept for kept in self._kept if kept.is_sent and kept.number < last]:
-            path = self._file(kept.number)
+            path = self._file(kept.number, kept.tag)
             delete([path, path.with_suffix(".sent"), *kept.files])
             self._kept.remove(kept)
 
-    def _file(self, number: int) -> Path:
-        return self._folder / f"{number:010d}.task"
+    def _file(self, number: int, tag: str) -> Path:
+        return self._folder / f"{number:010d}-{tag}.task"
+
+
+def _tag(task_id: str, *, has_state: bool) -> str:
+    return ("s" if has_state else "n") + hashlib.sha256(task_id.encode()).hexdigest()[:_TAG_CHARS]
+
+
+def _has_state(path: Path) -> bool:
+    return path.stem.partition("-")[2].startswith("s")
 
 
 def _read(path: Path) -> list[Frame]:

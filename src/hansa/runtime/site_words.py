@@ -17,6 +17,7 @@ _WORDS: dict[str, dict[str, tuple[type, ...]]] = {
     "failed": {"where": (str,), "cause": (str,), "detail": (str,)},
     "ended": {"sent": (list,)},
     "disk": {"cause": (str,)},
+    "damaged": {"cause": (str,)},
 }
 _NUM_SENT = 3
 

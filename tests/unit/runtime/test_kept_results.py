@@ -76,6 +76,33 @@ def test_a_damaged_file_is_a_task_that_was_not_done(
     assert "the task is run again" in caplog.text
 
 
+def test_a_state_that_is_lost_is_noticed_when_the_server_asks_for_the_next_task(tmp_path: Path) -> None:
+    kept = KeptResults(tmp_path / "kept")
+    for number in (1, 2, 3):
+        kept.keep(head(number), [b"x"], state=state(number))
+    kept.sent(head(1)["task_id"])
+    spoil(sorted((tmp_path / "kept").glob("*.task"))[1])
+    KeptResults(tmp_path / "kept")
+    again = KeptResults(tmp_path / "kept")  # also after another death
+    assert (again.problem, known(again)) == (None, 1)
+    assert again.problem_with(head(2)["task_id"]) is None
+    again.keep(head(2), [b"x"], state=state(2))
+    last = KeptResults(tmp_path / "kept")
+    assert last.problem_with(head(3)["task_id"]) is None
+    assert "the state of this site is damaged" in str(last.problem_with(head(4)["task_id"]))
+
+
+def test_without_a_state_nothing_is_lost(tmp_path: Path) -> None:
+    kept = KeptResults(tmp_path / "kept")
+    kept.keep(head(1), [b"x"], state=None)
+    kept.sent(head(1)["task_id"])
+    kept.keep(head(2), [b"x"], state=None)
+    for path in (tmp_path / "kept").glob("*.task"):
+        spoil(path)
+    again = KeptResults(tmp_path / "kept")
+    assert (again.problem, again.problem_with(head(3)["task_id"]), again.results) == (None, None, {})
+
+
 def test_a_result_whose_file_is_damaged_is_not_sent(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
