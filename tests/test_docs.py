@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+import fault_matrix
 import hansa.errors
 from hansa.apis.app_event_type import AppEventType
 from hansa.apis.event_type import EventType
 from hansa.apis.fl_constant import ReturnCode
+from hansa.jobs.incident import IncidentCode
 from source_code import ROOT
 
 README = ROOT / "README.md"
@@ -173,3 +175,14 @@ def test_every_verb_and_option_is_on_its_page(tmp_path: Path) -> None:
         for option in re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE):
             assert option == "--help" or f"`{option}`" in page, f"hansa {' '.join(verb)} {option}"
     assert "demo" in seen
+
+
+def test_the_fault_matrix_is_on_its_page_and_its_tests_are_there() -> None:
+    assert fault_matrix.missing() == []
+    assert fault_matrix.table() in fault_matrix.PAGE.read_text(encoding="utf-8")
+
+
+def test_every_incident_is_on_its_page() -> None:
+    page = fault_matrix.PAGE.read_text(encoding="utf-8")
+    for code in IncidentCode:
+        assert f"`{code.value}`" in page

@@ -83,16 +83,14 @@ def faults(
 
 def _seeds(text: str) -> list[int]:
     try:
-        if ":" in text:
-            low, high = map(int, text.split(":"))
-            found = list(range(low, high + 1))
-        elif "," in text:
-            found = sorted({int(part) for part in text.split(",") if part.strip()})
-        else:
+        if text.strip().isdecimal():
             found = list(range(int(text)))
+        else:
+            spans = [part.split(":") for part in text.split(",")]
+            found = sorted({seed for span in spans for seed in range(int(span[0]), int(span[-1]) + 1)})
     except ValueError:
-        raise ConfigError(f"{text!r} says no seeds: give 20, 7:9, or 3,17", key="seeds") from None
-    if not found or min(found) < 0:
+        found = []
+    if not found or found[0] < 0:
         raise ConfigError(f"{text!r} says no seeds: give 20, 7:9, or 3,17", key="seeds")
     return found
 
