@@ -49,6 +49,7 @@ class JobRow:
     sites: tuple[str, ...] = ()
     state: str = "SUBMITTED"
     reason: str | None = None
+    abort: str | None = None
 
 
 @dataclass(frozen=True)
@@ -211,9 +212,14 @@ class ForgetRow:
 
 @dataclass(frozen=True)
 class PurgeRow:
-    """Order to delete all of a job; see `Journal.purge`."""
+    """Order to delete all of a job but its events; see `Journal.purge`.
+
+    Attributes:
+        keeps_record: Leave the job itself and its transitions: it is over, and is listed all the same.
+    """
 
     job: str
+    keeps_record: bool = False
 
 
 StoredRow = (

@@ -214,7 +214,8 @@ class Writing:
         self._connection.execute(statements.delete_older(TABLES[CommitRow]), values)
 
     def _purge(self, row: PurgeRow) -> None:
+        kept = (EventRow, JobRow, TransitionRow) if row.keeps_record else (EventRow,)
         for kind, table in TABLES.items():
-            if kind is not EventRow:  # an operator may want to know later what happened
+            if kind not in kept:  # an operator may want to know later what happened
                 self._connection.execute(statements.delete_job(table), self._of(row.job))
         self.versions[row.job] = NO_COMMIT

@@ -151,6 +151,8 @@ class JobStore:
         self.home = home
         self.damaged: dict[str, str] = {}
         """Folders that hold no readable job, and why; they are left as they are."""
+        self.on_keep: Callable[[JobRecord], None] = lambda record: None
+        """Told of each record that was made durable."""
         self._now = now
         self._records: dict[str, JobRecord] = {}
         self._lock: IO[str] | None = None
@@ -221,7 +223,14 @@ class JobStore:
             shutil.rmtree(fresh, ignore_errors=True)
             raise ConfigError(f"the job cannot be kept: {error.strerror}", file=str(self.home)) from None
         self._records[record.id] = record
+        self.on_keep(record)
         return record
+
+    def put_back(self, record: JobRecord) -> None:
+        """Have a record again that could not be read."""
+        self.damaged.pop(record.id, None)
+        self._records[record.id] = record
+        self._keep(record)
 
     def folder(self, job: str) -> Path:
         """The folder of a job.
@@ -307,6 +316,7 @@ class JobStore:
         return self._records[job]
 
     def _keep(self, record: JobRecord) -> None:
+        self.on_keep(record)
         try:
             _write(self.home / record.id, record)
         except OSError as error:

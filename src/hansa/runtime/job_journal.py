@@ -30,6 +30,7 @@ from hansa.jobs.journal_rows import (
     PurgeRow,
     Replay,
     ResultRow,
+    SiteRow,
     TableRow,
 )
 from hansa.runtime.background import Background
@@ -72,6 +73,8 @@ class JobJournal:
         self._waiting: dict[tuple[str, int], bool] = {}  # results not durable yet: whether to acknowledge them then
         self._tables: dict[str, set[str]] = {}
         self._alarmed: set[str] = set()
+        self.deaths: dict[str, int] = {}
+        """How often the job's process at a site has died, as far as `recall` has found."""
         self._background = Background()
         self._forgot_at = 0.0
 
@@ -232,6 +235,7 @@ class JobJournal:
         """
         await self.settled()
         replay = await self._writer.call(lambda journal: journal.replay(self._job))
+        self.deaths = {site: row.deaths for site, row in replay.sites.items()}
         epoch = await self._writer.call(lambda journal: journal.epoch)
         return await asyncio.to_thread(self._write_recall, epoch * _MOST_STARTS + start, replay)
 
@@ -284,7 +288,11 @@ class JobJournal:
 
     def drop(self) -> None:
         """The job is over: nobody goes on with it."""
-        self._writer.write(PurgeRow(self._job), job=self._job)
+        self._writer.write(PurgeRow(self._job, keeps_record=True), job=self._job)
+
+    def site_died(self, site: str, how: str, *, deaths: int) -> None:
+        """Keep how often a job's process at a site has died."""
+        self._writer.write(SiteRow(self._job, site, "died", how, deaths, wall_time()), job=self._job)
 
 
 def sweep_up(job_id: str, paths: RunPaths, *, writer: JournalWriter | None) -> None:
@@ -292,7 +300,7 @@ def sweep_up(job_id: str, paths: RunPaths, *, writer: JournalWriter | None) -> N
     if paths.kept.is_dir() or paths.incoming.is_dir():
         paths.drop_blobs()
         if writer is not None:
-            writer.write(PurgeRow(job_id), job=job_id)
+            writer.write(PurgeRow(job_id, keeps_record=True), job=job_id)
 
 
 def _probe(journal: Journal, row: EventRow) -> None:

@@ -25,6 +25,7 @@ from hansa.runtime.incidents import Incidents
 from hansa.runtime.job_feed import JobFeeds
 from hansa.runtime.job_journal import sweep_up
 from hansa.runtime.job_queue import Gpus, JobQueue
+from hansa.runtime.job_rows import mirror_all
 from hansa.runtime.journal_writer import JournalWriter, open_journal
 from hansa.runtime.reunion import Reunion
 from hansa.runtime.run_paths import RunPaths
@@ -71,6 +72,7 @@ class JobOffice:
         """
         self._journal = await _take_possession(self.store, self._rules, self._cannot_keep)
         self.incidents = Incidents(self._journal)
+        await mirror_all(self.store, self._journal, self.incidents)
         await self._pipes.start()
         records = self.store.list()
         for record in records:

@@ -116,6 +116,12 @@ class JobSites:
         """Give the job to these sites."""
         self._parts = {name: self._new_part(name, gpus.get(name)) for name in sites}
 
+    def remember(self, deaths: Mapping[str, int]) -> None:
+        """Know of deaths under a server before this one."""
+        for site, number in deaths.items():
+            if site in self._parts:
+                self._parts[site].deaths = max(number, self._parts[site].deaths)
+
     def _new_part(self, site: str, gpus: Sequence[int] | None) -> _Part:
         return _Part(gpus, SiteBlobs(site, self._paths.incoming / site))
 
@@ -165,6 +171,8 @@ class JobSites:
         part.deaths += 1
         is_last = part.deaths >= MOST_DEATHS
         then = "it takes no part any more" if is_last else "it is started anew"
+        if self._journal is not None:
+            self._journal.site_died(site, how, deaths=part.deaths)
         self._ways.note(IncidentCode.SITE_PROCESS_DIED, f"the job's process at {site} {how}; {then}", site)
         self.site_down(site, f"its process {how}", final=is_last)
         if not is_last and not part.is_told_to_end:

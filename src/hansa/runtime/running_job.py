@@ -284,6 +284,7 @@ class RunningJob:
         try:
             await asyncio.to_thread(self._deployment.prepare, self.sites)
             recall = await self._journal.recall(self._home.num_starts + 1)
+            self.at_sites.remember(self._journal.deaths)
             if self._abort_reason is None:
                 for site in self.sites:
                     self.at_sites.join(site)
