@@ -21,6 +21,7 @@ from hansa.jobs.custom_code import CustomCode, check_names, check_shared
 from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
 from hansa.jobs.workflow_check import check_workflows
+from hansa.runtime.checkpoint import Begun, Checkpoints
 from hansa.runtime.engines import Services
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost
@@ -56,12 +57,21 @@ class Stage:
         setting: Sites, seed, workers.
         folder: Where the run is kept.
         loop: Clock and waiting place.
+        checkpoints: Where its progress is kept, and where it goes on; None: nowhere.
 
     Raises:
         ConfigError: The job cannot be built.
     """
 
-    def __init__(self, job: Job, setting: Setting, *, folder: RunFolder, loop: EventLoop) -> None:
+    def __init__(
+        self,
+        job: Job,
+        setting: Setting,
+        *,
+        folder: RunFolder,
+        loop: EventLoop,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.loop = loop
         self.phases = Phases()
         self._job = job
@@ -76,7 +86,11 @@ class Stage:
         times = setting.options.times
         self.times = None if times is None else times.seeded(setting.seed)
         self._began = loop.now()
-        self._record = RunRecord(folder, self._config(), clock=loop.now)
+        self._checkpoints = checkpoints
+        self._begun = Begun() if checkpoints is None else checkpoints.begun
+        self._record = RunRecord(folder, self._begun.config or self._config(), clock=loop.now)
+        if self._begun.progress.version:
+            self._record.resume(self._begun.history_lines)
         self.run, self.writer, self.failed = self._record.run, self._record.writer, self._record.failed
         self.num_rounds: int | None = None
         self.server: ServerSide
@@ -158,6 +172,8 @@ class Stage:
             ranks = Ranks(self._folder.path.absolute(), threads=self.threads, custom=custom)
             cleanup.callback(ranks.close)
             self._build_in_process(place, apps, builder=builder, ranks=ranks, cleanup=cleanup)
+        if self._checkpoints is not None:
+            self._checkpoints.attend(self.server, self.crew, record=self._record)
 
     @property
     def _workspaces(self) -> Path:
@@ -221,8 +237,9 @@ class Stage:
             open_fold=FoldRules(shared.builder).open,
             settings=HostSettings(setting.seed, self._abort, recycler, self.failed),
         )
-        self.crew = LocalCrew(host)
-        link.join(ServerEnd(self.server), lambda name: _end_of(host.find(name)))
+        host.ended.update(self._begun.ended)
+        self.crew = crew = LocalCrew(host, self._begun.states)
+        link.join(ServerEnd(self.server), lambda name: _end_of(crew.find(name)))
         host.make_all()
 
     def _build_with_workers(
@@ -261,6 +278,8 @@ class Stage:
                 self.phases,
                 allocate=allocate,
                 may_fold=setting.options.times is None and may_fold,
+                keep_progress=None if self._checkpoints is None else self._checkpoints.keep,
+                begun=self._begun.progress,
             ),
             shared.builder.server(config, app.config_file(Side.SERVER)),
             place,
@@ -272,6 +291,7 @@ class Stage:
             ),
         )
         self._record.on_panic = self.server.panic
+        self.server.progress.on_restored = self._begun.put_randomness_back
 
     def _config(self) -> dict[str, Any]:  # Any: JSON
         setting = self._setting
