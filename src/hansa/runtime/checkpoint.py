@@ -309,7 +309,9 @@ def _read(folder: Path, config: dict[str, Any] | None) -> tuple[Facts, Begun]:  
             config,
         )
     except (DecodeError, LookupError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(f"the checkpoint is damaged, and the run cannot go on from it: {error}", file=str(file)) from None
+        raise ConfigError(
+            f"the checkpoint is damaged, and the run cannot go on from it: {error}", file=str(file)
+        ) from None
     return {key: value for key, value in facts.items() if key not in ("ended", "history_lines")}, begun
 
 

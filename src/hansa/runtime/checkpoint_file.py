@@ -59,7 +59,7 @@ def write_file(path: Path, facts: Facts, messages: Mapping[str, Message]) -> Non
     sync(path.parent)
 
 
-def _pieces(facts: Facts, messages: Mapping[str, Message]) -> Iterator[bytes | memoryview]:
+def _pieces(facts: Facts, messages: Mapping[str, Message]) -> Iterator[bytes | Array]:
     listed = [
         {
             "name": name,
@@ -73,8 +73,8 @@ def _pieces(facts: Facts, messages: Mapping[str, Message]) -> Iterator[bytes | m
     offset = len(_MARK) + 8 + len(head)
     yield _MARK + len(head).to_bytes(8, "little") + head
     for message in messages.values():
-        blobs = [memoryview(blob.memory) for blob in message.blobs]
-        for part in (message.envelope, *message.tables.values(), *blobs):
+        parts: list[bytes | Array] = [message.envelope, *message.tables.values()]
+        for part in (*parts, *(blob.memory for blob in message.blobs)):
             gap = -offset % _ALIGNMENT
             yield bytes(gap)
             yield part

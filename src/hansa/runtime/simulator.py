@@ -141,7 +141,9 @@ def resume(
         job, facts = kept.job(), kept.facts
         number, apps = _apps_for(job, facts["workers"])
         try:
-            stage = scene.set(job, Setting(facts["sites"], facts["seed"], number, apps, facts["threads"], kept.options()))
+            stage = scene.set(
+                job, Setting(facts["sites"], facts["seed"], number, apps, facts["threads"], kept.options())
+            )
         except OSError as error:
             raise ConfigError(f"cannot set up the run: {what_failed(error)}", file=str(folder.path)) from error
         return scene.play(stage, progress=progress, abort_signal=abort_signal, began=began)

@@ -252,6 +252,8 @@ class Stage:
                 self._workspaces,
                 apps,
                 alias=is_served(),
+                ended=self._begun.ended,
+                states=self._begun.states,
             ),
             CrewTold(self.failed, self.loop.notify, self._abort, self.phases),
         )
@@ -297,7 +299,8 @@ class Stage:
         setting = self._setting
         told = config_of(self._job, setting.names, seed=setting.seed, workers=setting.workers, threads=setting.threads)
         times = {} if self.times is None else {"times": dict(self.times.config)}
-        return {**told, **times, "versions": versions()}
+        kept = {} if self._checkpoints is None else {"checkpoint_every": self._checkpoints.facts["every"]}
+        return {**told, **times, **kept, "versions": versions()}
 
 
 def _client(name: str, tags: Sequence[str]) -> Client:
