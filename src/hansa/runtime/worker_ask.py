@@ -44,9 +44,8 @@ class WorkerAsk:
         came = self._ask(worker, ToWorker.ASK, site, message=request_message(self.server, topic, request, fl_ctx))
         return make_reply(ReturnCode.COMMUNICATION_ERROR) if came is None else received(came)
 
-    def newer_states(self) -> dict[str, Message]:
-        """What components of sites know that were asked something since the last call, where they keep something."""
-        states = {}
+    def refresh(self, states: dict[str, Message]) -> dict[str, Message]:
+        """Put in what components know of sites that were asked something since the last time; the same states."""
         for site in sorted(self._asked):
             worker = self._worker_of(site)
             state = self._ask(worker, ToWorker.TELL_STATE, site) if worker.is_connected else None

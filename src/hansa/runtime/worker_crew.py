@@ -150,8 +150,7 @@ class WorkerCrew:
 
     def states(self) -> Mapping[str, Message]:
         """See `hansa.runtime.checkpoint.KeepsStates`: as of each site's last result, or newer if it was asked since."""
-        self._states |= self.aux.newer_states()
-        return self._states
+        return self.aux.refresh(self._states)
 
     # -- the dispatcher's side ---------------------------------------------------------------------------------
 
