@@ -4,8 +4,8 @@
 
     16 bytes    hansa checkpoint
     8 bytes     length of the head, little-endian
-    head        JSON: the facts; the name of each message, its tables, and the sizes of its parts
-    parts       of each message: envelope, tables, blobs; each part at a multiple of 64
+    head        JSON: the facts, and for each message its name, its tables and the sizes of its parts
+    parts       all tables; envelope and blobs of each message; each part at a multiple of 64
     32 bytes    SHA-256 of everything before
 """
 
@@ -60,25 +60,28 @@ def write_file(path: Path, facts: Facts, messages: Mapping[str, Message]) -> Non
 
 
 def _pieces(facts: Facts, messages: Mapping[str, Message]) -> Iterator[bytes | Array]:
+    tables = {digest: table for message in messages.values() for digest, table in message.tables.items()}
     listed = [
         {
             "name": name,
             "envelope": len(message.envelope),
-            "tables": {digest: len(table) for digest, table in message.tables.items()},
+            "tables": list(message.tables),
             "blobs": [blob.size_bytes for blob in message.blobs],
         }
         for name, message in messages.items()
     ]
-    head = json.dumps({"format": _FORMAT, "facts": facts, "messages": listed}).encode()
+    sizes = {digest: len(table) for digest, table in tables.items()}
+    head = json.dumps({"format": _FORMAT, "facts": facts, "tables": sizes, "messages": listed}).encode()
     offset = len(_MARK) + 8 + len(head)
     yield _MARK + len(head).to_bytes(8, "little") + head
+    parts: list[bytes | Array] = list(tables.values())
     for message in messages.values():
-        parts: list[bytes | Array] = [message.envelope, *message.tables.values()]
-        for part in (*parts, *(blob.memory for blob in message.blobs)):
-            gap = -offset % _ALIGNMENT
-            yield bytes(gap)
-            yield part
-            offset += gap + len(part)
+        parts += [message.envelope, *(blob.memory for blob in message.blobs)]
+    for part in parts:
+        gap = -offset % _ALIGNMENT
+        yield bytes(gap)
+        yield part
+        offset += gap + len(part)
 
 
 def read_file(path: Path) -> tuple[Facts, dict[str, Message]]:
@@ -99,21 +102,22 @@ def read_file(path: Path) -> tuple[Facts, dict[str, Message]]:
     head = json.loads(body[begin:end].tobytes())
     if head["format"] != _FORMAT:
         raise DecodeError("it was written by another version of Hansa")
-    return head["facts"], _messages(head["messages"], body, end)
+    return head["facts"], _messages(head, body, offset=end)
 
 
-def _messages(listed: list[dict[str, Any]], body: Array, offset: int) -> dict[str, Message]:  # Any: JSON
+def _messages(head: dict[str, Any], body: Array, *, offset: int) -> dict[str, Message]:  # Any: JSON
     def part(size_bytes: int) -> Array:
         nonlocal offset
         begin = offset + -offset % _ALIGNMENT
         offset = begin + size_bytes
         return body[begin:offset]
 
+    tables = {digest: part(size).tobytes() for digest, size in head["tables"].items()}
     messages = {}
-    for each in listed:
+    for each in head["messages"]:
         envelope = part(each["envelope"]).tobytes()
-        tables = {digest: part(size).tobytes() for digest, size in each["tables"].items()}
-        messages[each["name"]] = Message(envelope, tuple([Blob(part(size)) for size in each["blobs"]]), tables)
+        blobs = tuple([Blob(part(size)) for size in each["blobs"]])
+        messages[each["name"]] = Message(envelope, blobs, {digest: tables[digest] for digest in each["tables"]})
     return messages
 
 

@@ -165,6 +165,9 @@ class ScatterAndGather(Controller):
         fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, self._global_weights, private=True, sticky=True)
         fl_ctx.set_prop(AppConstants.PHASE, self._phase, private=True, sticky=False)
         fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._limits.num_rounds, private=True, sticky=False)
+        if self._next_round > self._limits.start_round:  # after a restart: what the persistor knows is the first model
+            fl_ctx.set_prop(AppConstants.CURRENT_ROUND, self._next_round - 1, private=True, sticky=False)
+            self.persistor.save(self._global_weights, fl_ctx)
         self.log_info(fl_ctx, f"{self._limits.num_rounds} rounds, from round {self._next_round}")
         self.fire_event(AppEventType.TRAINING_STARTED, fl_ctx)
         while self._enough is None and self._next_round < self._limits.end:
