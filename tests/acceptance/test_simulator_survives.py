@@ -19,6 +19,7 @@ import pytest
 
 from checkpoint_parts import Remembers
 from hansa.jobs import fed_opt
+from hansa.runtime.run import Run
 from source_code import PACKAGE
 from worker_jobs import workers_of
 
@@ -243,3 +244,57 @@ def test_one_line_for_each_mistake(simulation: Simulation) -> None:
     code, out, err = ended(simulation.start("--resume", name[:14], *same))
     assert code == 0, err
     assert json.loads(out)["id"] == name
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+import hansa
+from hansa.jobs import fed_avg
+from neighbour import MODEL, Remembers
+
+
+class Here(Remembers):
+    def execute(self, task_name, shareable, fl_ctx, abort_signal):
+        from late import FACTOR  # known to nobody but the import path
+
+        result = super().execute(task_name, shareable, fl_ctx, abort_signal)
+        result["DXO"]["data"]["w"] *= FACTOR * float(Path("factor.txt").read_text())
+        return result
+
+
+if __name__ == "__main__":
+    job = fed_avg(MODEL, executor=Here, rounds=4, params_type="diff")
+    hansa.simulate(job, 3, workers=int(sys.argv[1]), home="runs", checkpoint_every=1, progress=False)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_program_of_ones_own_is_not_needed_any_more(simulation: Simulation, tmp_path: Path, workers: int) -> None:
+    here, elsewhere = simulation.folder, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "late.py").write_text("FACTOR = 0.5\n")
+    (here / "neighbour.py").write_text(
+        "import numpy as np\nfrom checkpoint_parts import Remembers\nMODEL = {'w': np.zeros(9)}\n"
+    )
+    (here / "program.py").write_text(PROGRAM)
+    (here / "factor.txt").write_text("0.25")
+    path = os.pathsep.join([str(PACKAGE.parent), str(elsewhere), str(Path(__file__).parents[1])])
+
+    def play(failpoints: str) -> int:
+        environment = {**simulation.environment, "PYTHONPATH": path, "HANSA_FAILPOINTS": failpoints}
+        command = [sys.executable, "program.py", str(workers)]
+        return subprocess.run(command, cwd=here, env=environment, timeout=PATIENCE_S, check=False).returncode
+
+    assert play("") == 0
+    first = simulation.run
+    with gone(here):
+        assert play("aggregate.mid=kill@8") == -signal.SIGKILL
+    (here / "program.py").unlink()
+    (second,) = [run for run in (here / "runs").iterdir() if run != first]
+    other = Simulation(elsewhere)
+    code, out, err = ended(other.start("--resume", str(second)))
+    assert code == 0, err
+    digests = {Run.load(run).model_digest for run in (first, second)}
+    assert digests == {json.loads(out)["model_digest"]}
