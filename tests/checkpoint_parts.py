@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,20 @@ class Leaves(Remembers):
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         if fl_ctx.get_identity_name() == self.site and shareable.get_header(AppConstants.CURRENT_ROUND) == self.number:
             self.system_panic("enough", fl_ctx)
+        return super().execute(task_name, shareable, fl_ctx, abort_signal)
+
+
+class Fails(Remembers):
+    """One site fails in some rounds."""
+
+    def __init__(self, numbers: Sequence[int], site: str) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.site = site
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        if fl_ctx.get_identity_name() == self.site and shareable.get_header(AppConstants.CURRENT_ROUND) in self.numbers:
+            raise ValueError("no luck")
         return super().execute(task_name, shareable, fl_ctx, abort_signal)
 
 

@@ -32,7 +32,8 @@ from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, ServerEnd, SiteEnd, make_server
 from hansa.runtime.phases import Phases
 from hansa.runtime.rank_host import Ranks
-from hansa.runtime.run_folder import RunFolder
+from hansa.runtime.run import Problem
+from hansa.runtime.run_folder import PROBLEMS, RunFolder, read_lines
 from hansa.runtime.run_record import RunRecord, config_of, versions
 from hansa.runtime.script_check import check_scripts
 from hansa.runtime.script_host import Scripts
@@ -89,8 +90,6 @@ class Stage:
         self._checkpoints = checkpoints
         self._begun = Begun() if checkpoints is None else checkpoints.begun
         self._record = RunRecord(folder, self._begun.config or self._config(), clock=loop.now)
-        if self._begun.progress.version:
-            self._record.resume(self._begun.history_lines)
         self.run, self.writer, self.failed = self._record.run, self._record.writer, self._record.failed
         self.num_rounds: int | None = None
         self.server: ServerSide
@@ -128,9 +127,17 @@ class Stage:
 
     def start(self) -> None:
         """START_RUN at the server, then at each site that is there."""
+        if self._begun.progress.version:
+            self._take_up()
         self.write_record()
         self.server.start()
         self.crew.start()
+
+    def _take_up(self) -> None:
+        """Go on with the history and the problems of the run; not before everything is built."""
+        self._record.resume(self._begun.history_lines)
+        self._folder.mend(PROBLEMS)
+        self.run.problems[:] = [Problem(**line) for line in read_lines(self._folder.path / PROBLEMS)]
 
     def end(self) -> None:
         """END_RUN at each site, then at the server; the model goes into the folder."""

@@ -13,7 +13,7 @@ import pytest
 import checkpoint_parts
 import hansa
 import quadratics
-from checkpoint_parts import DrawsModels, DrawsTasks, Hears, Leaves, Light, Remembers, StopsOnce, Tells
+from checkpoint_parts import DrawsModels, DrawsTasks, Fails, Hears, Leaves, Light, Remembers, StopsOnce, Tells
 from hansa.apis.app_event_type import AppEventType
 from hansa.errors import RunError
 from hansa.jobs import Component, Job, fed_avg, fed_bn, fed_opt, scaffold
@@ -192,3 +192,23 @@ def test_a_site_whose_part_is_over_stays_away(tmp_path: Path, workers: int) -> N
     one, other = both(job, tmp_path, workers=workers, number=3)
     check_same(one, other)
     assert [len(each.counted) for each in other.history.rounds] == [7, 6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("number", [3, 10, 11])
+def test_several_workflows(tmp_path: Path, number: int) -> None:
+    # Rounds 0 to 4 of the first, 10 to 12 of the second; in round 10 the last commit is the first one's.
+    job = averaging()
+    flows = job.apps["app"].server["workflows"]
+    flows.append({**flows[0], "id": "second", "args": {**flows[0]["args"], "start_round": 10, "num_rounds": 3}})
+    one, other = both(job, tmp_path, number=number)
+    check_same(one, other)
+    assert [each.number for each in other.history.rounds] == [0, 1, 2, 3, 4, 10, 11, 12]
+
+
+def test_problems_and_refusals_of_before_are_not_forgotten(tmp_path: Path) -> None:
+    job = averaging(Component(Fails, numbers=[0, 1, 4], site="site-2"), min_sites=1)
+    one, other = both(job, tmp_path, number=3)
+    check_same(one, other)
+    assert [str(each) for each in other.problems] == [str(each) for each in Run.load(other.folder).problems]
+    assert sum("no luck" in each.cause for each in one.problems) == 3
+    assert sum("no luck" in each.cause for each in other.problems) == 3
