@@ -17,7 +17,7 @@ class LocalCrew:
 
     Args:
         host: Has the sites.
-        states: What components of sites knew in a process before this one.
+        states: What components of sites knew in a process before this one; None: nobody will ask for `states`.
     """
 
     shares_randomness = True
@@ -26,6 +26,7 @@ class LocalCrew:
         self._host = host
         self._batch: list[Assignment] = []
         self._states = dict(states or {})
+        self._is_watching = states is not None
         self._touched: set[str] = set()  # sites whose components may know something else since `states`
         self.is_working = False
         """Whether a site has a task that it has not answered."""
@@ -39,7 +40,7 @@ class LocalCrew:
 
     def find(self, site: str) -> SiteSide | None:
         """A site, made if need be."""
-        self._touched.add(site)
+        self._touch(site)
         return self._host.find(site)
 
     def props(self, site: str) -> dict[str, Any]:  # Any: properties hold any value
@@ -49,7 +50,7 @@ class LocalCrew:
     def hand_over(self, assignment: Assignment) -> None:
         """See `Crew`."""
         self._host.expect(assignment.site)
-        self._touched.add(assignment.site)
+        self._touch(assignment.site)
         self._batch.append(assignment)
         self.is_working = True
 
@@ -58,6 +59,10 @@ class LocalCrew:
         batch, self._batch = self._batch, []
         yield from self._host.run(batch)
         self.is_working = False
+
+    def _touch(self, site: str) -> None:
+        if self._is_watching:
+            self._touched.add(site)
 
     def states(self) -> Mapping[str, Message]:
         """See `hansa.runtime.checkpoint.KeepsStates`."""

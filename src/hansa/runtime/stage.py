@@ -245,7 +245,7 @@ class Stage:
             settings=HostSettings(setting.seed, self._abort, recycler, self.failed),
         )
         host.ended.update(self._begun.ended)
-        self.crew = crew = LocalCrew(host, self._begun.states)
+        self.crew = crew = LocalCrew(host, None if self._checkpoints is None else self._begun.states)
         link.join(ServerEnd(self.server), lambda name: _end_of(crew.find(name)))
         host.make_all()
 
