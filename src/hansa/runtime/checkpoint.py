@@ -259,8 +259,10 @@ class Checkpoints:
             raise RunError(f"cannot keep a checkpoint: {what_failed(error)}") from error
         reach("commit.after_before_broadcast")
 
-    def discard(self) -> None:
+    def discard(self, *, num_commits: int) -> None:
         """The run is over and well: there is nothing left to go on with."""
+        if not num_commits:
+            _logger.warning("no workflow of this job commits, so no checkpoint was kept: it could not have gone on")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -290,6 +292,13 @@ def check_every(every: int | None, options: SimulatorOptions | None) -> None:
         raise ConfigError(
             "does not go with simulated times: results that are under way are not kept", key="checkpoint_every"
         )
+
+
+def warn_of_versions(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Say that the software is another one than in the beginning, if it is."""
+    changed = [f"{name} {before[name]}, now {now.get(name)}" for name in before if before[name] != now.get(name)]
+    if changed:
+        _logger.warning("the run was begun with other software, so its bits may differ: %s", "; ".join(changed))
 
 
 def _read(folder: Path, config: dict[str, Any] | None) -> tuple[Facts, Begun]:  # Any: JSON
@@ -332,7 +341,7 @@ def _locked(path: Path, run: Path) -> IO[str]:
     stream = path.open("a+")
     try:
         fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no child has it, unlike a lock of `flock`
-    except OSError:
+    except (BlockingIOError, PermissionError):
         stream.seek(0)
         with stream:
             raise ConfigError(f"this run is still running (process {stream.read().strip()})", file=str(run)) from None

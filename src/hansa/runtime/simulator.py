@@ -17,7 +17,7 @@ from hansa.errors import ConfigError, RunAborted, RunError
 from hansa.jobs.config import Side
 from hansa.jobs.job import App, Job
 from hansa.jobs.source_files import portable
-from hansa.runtime.checkpoint import Checkpoints, check_every
+from hansa.runtime.checkpoint import Checkpoints, check_every, warn_of_versions
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.federation import DispatchOptions, Federation
 from hansa.runtime.options import Setting, SimulatorOptions
@@ -26,7 +26,7 @@ from hansa.runtime.progress import Progress
 from hansa.runtime.run import Run, RunStatus, Timings
 from hansa.runtime.run_folder import RunFolder, find_run, runs_home, what_failed
 from hansa.runtime.run_log import LogFile
-from hansa.runtime.run_record import verdict
+from hansa.runtime.run_record import verdict, versions
 from hansa.runtime.seeding import server_randomness_untouched
 from hansa.runtime.stage import Stage
 
@@ -136,16 +136,16 @@ def resume(
         cleanup.enter_context(_only_run_of_the_process())
         folder = RunFolder(path.absolute())
         scene = _Scene(folder, cleanup)
-        scene.checkpoints = kept = Checkpoints.reopen(folder.path)
-        cleanup.enter_context(kept.surroundings())
-        job, facts = kept.job(), kept.facts
-        number, apps = _apps_for(job, facts["workers"])
         try:
-            stage = scene.set(
-                job, Setting(facts["sites"], facts["seed"], number, apps, facts["threads"], kept.options())
-            )
+            scene.checkpoints = kept = Checkpoints.reopen(folder.path)
+            cleanup.enter_context(kept.surroundings())
+            warn_of_versions((kept.begun.config or {}).get("versions", {}), versions())
+            job, facts = kept.job(), kept.facts
+            number, apps = _apps_for(job, facts["workers"])
+            setting = Setting(facts["sites"], facts["seed"], number, apps, facts["threads"], kept.options())
+            stage = scene.set(job, setting)
         except OSError as error:
-            raise ConfigError(f"cannot set up the run: {what_failed(error)}", file=str(folder.path)) from error
+            raise ConfigError(f"cannot go on with the run: {what_failed(error)}", file=str(folder.path)) from error
         return scene.play(stage, progress=progress, abort_signal=abort_signal, began=began)
 
 
@@ -191,7 +191,7 @@ class _Scene:
             failed.folder = str(self._folder.path)
             raise failed from error
         if self.checkpoints is not None:
-            self.checkpoints.discard()
+            self.checkpoints.discard(num_commits=stage.server.progress.version)
         return run
 
     def _let_go(self) -> None:

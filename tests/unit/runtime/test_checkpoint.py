@@ -130,6 +130,13 @@ class CommitsEarly(Controller):
         pass
 
 
+class CommitsNothing(CommitsEarly):
+    """Ends at once."""
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        pass
+
+
 class Echoes(Executor):
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         return shareable
@@ -143,6 +150,13 @@ def test_a_commit_while_a_task_stands_is_not_kept_and_somebody_hears_of_it(
     run = simulate(made, tmp_path, checkpoint_every=1)
     assert run.status is RunStatus.COMPLETED
     assert caplog.text.count("the workflow commits while a task stands, so no checkpoint is kept then") == 1
+
+
+def test_a_workflow_that_never_commits_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = fed_avg(MODEL, executor=Echoes)
+    made.apps["app"].server["workflows"] = [{"id": "silent", "path": f"{__name__}.CommitsNothing"}]
+    assert simulate(made, tmp_path, checkpoint_every=1).status is RunStatus.COMPLETED
+    assert caplog.text.count("no workflow of this job commits, so no checkpoint was kept") == 1
 
 
 # -- going on ---------------------------------------------------------------------------------------------------------
@@ -227,6 +241,16 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
     there.rmdir()
     with pytest.raises(ConfigError, match=r"resume: the run's working directory is gone: No such file .*there"):
         resume(folder)
+
+
+def test_other_software_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = cut_off(tmp_path)
+    record = read_record(folder)
+    record["config"]["versions"]["numpy"] = "1.0"
+    RunFolder(folder).write_record({key: value for key, value in record.items() if key != "format_version"})
+    resume(folder)
+    said = f"the run was begun with other software, so its bits may differ: numpy 1.0, now {np.__version__}"
+    assert caplog.text.count(said) == 1
 
 
 # -- what cannot go on ------------------------------------------------------------------------------------------------
