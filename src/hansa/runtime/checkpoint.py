@@ -136,9 +136,11 @@ class Checkpoints:
         lock = _locked(folder / _LOCK, run)
         try:
             job.save(folder / _JOB)
+            Job.load(folder / _JOB)  # a job that cannot be read again is found now, and not after a crash
         except ConfigError as error:
             lock.close()
-            what = error.message.partition(" or run with workers=0")[0]
+            where = f"{error.key}: " if error.file is not None else ""
+            what = where + error.message.partition(" or run with workers=0")[0]
             raise ConfigError(f"no checkpoint could be kept of this job: {what}", key="checkpoint_every") from None
         facts = {
             "every": every,

@@ -108,6 +108,14 @@ def test_a_job_that_cannot_be_saved_is_refused_before_it_begins(tmp_path: Path) 
     assert not (tmp_path / "home").exists()
 
 
+def test_a_job_that_could_not_be_read_again_is_refused_before_it_begins(tmp_path: Path) -> None:
+    made = job()
+    made.apps["app"].server["extra"] = {"of": "a program"}
+    with pytest.raises(ConfigError, match="no checkpoint could be kept of this job: extra: unknown key"):
+        simulate(made, tmp_path / "home", checkpoint_every=1)
+    assert not (tmp_path / "home").exists()
+
+
 class CommitsEarly(Controller):
     """Commits while its task stands."""
 
