@@ -37,17 +37,18 @@ if TYPE_CHECKING:
     from hansa.jobs.component import Component
     from hansa.jobs.job import Job
     from hansa.runtime.run import Run
-    from hansa.runtime.simulator import simulate
+    from hansa.runtime.simulator import resume, simulate
 
 __version__ = "0.1.0"
 
-__all__ = ["Component", "Job", "Run", "__version__", "connect", "simulate"]
+__all__ = ["Component", "Job", "Run", "__version__", "connect", "resume", "simulate"]
 
 _HOMES = {
     "Component": "hansa.jobs.component",
     "Job": "hansa.jobs.job",
     "Run": "hansa.runtime.run",
     "connect": "hansa.admin.session",
+    "resume": "hansa.runtime.simulator",
     "simulate": "hansa.runtime.simulator",
 }
 

@@ -27,6 +27,7 @@ With `@FILE` it is what the file says at the moment. `clock=-3600` sets the wall
 `result.after_persist_before_send`  it is kept, and not sent
 `send.mid_stream`                   a part of a large result has left the site
 `send.after_ack`                    the server has said that it has the result
+`checkpoint.mid`                    a part of a simulation's checkpoint is written
 =================================== ===============================================================================
 
 Disks fail at `disk.journal` (the server's journal is written), `disk.blob` (a large tensor comes in), `disk.tensors`

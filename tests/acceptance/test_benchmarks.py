@@ -25,9 +25,12 @@ def figures(name: str) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_a_round_of_few_sites_is_measured_in_process_and_with_workers() -> None:
     found = figures("bench_round")
-    assert [figure["goal_ms"] for figure in found] == [2.0, 3.0]
-    assert all(figure["ms"] > figure["bare_ms"] > 0 for figure in found)
-    assert all(figure["phases_ms"] for figure in found)
+    rounds, checkpoints = found[:2], found[2:]
+    assert [figure["goal_ms"] for figure in rounds] == [2.0, 3.0]
+    assert all(figure["ms"] > figure["bare_ms"] > 0 for figure in rounds)
+    assert all(figure["phases_ms"] for figure in rounds)
+    assert [figure["goal_ms"] - figure["without_ms"] for figure in checkpoints] == pytest.approx([5.0, 5.0])
+    assert all(figure["ms"] > 0 and figure["without_ms"] > 0 for figure in checkpoints)
 
 
 @pytest.mark.slow

@@ -245,7 +245,7 @@ def test_debug_shows_the_traceback_too_wherever_it_stands(cli: Cli) -> None:
         (("simulate", "adds", "-n", "two"), "'-n' / '--sites'"),
         (("simulate", "adds", "-n", "1", "--seed", "-1"), "seed"),
         (("simulate", "adds", "-n", "1", "--sed", "1"), "--sed"),
-        (("simulate",), "'folder'"),
+        (("simulate",), "folder"),
         (("simulat", "adds"), "simulat"),
         (("runs", "show", "nothing"), "nothing"),
         (("runs", "rm", "parts.py"), "parts.py"),

@@ -102,3 +102,16 @@ def test_the_rule_of_a_job_of_ones_own_gets_whole_results_in_the_same_order(tmp_
                 part.update(path="worker_parts.Sorted", args={})
         digests.add(digest(simulate(made, SITES, workers, tmp_path)))
     assert len(digests) == 1
+
+
+def test_a_filter_at_the_server_that_gives_each_site_another_task(tmp_path: Path) -> None:
+    digests = set()
+    for workers in (0, 1, 2):
+        made = job(worker_parts.Noisy)
+        made.apps["app"].server["task_data_filters"] = [
+            {"tasks": ["train"], "filters": [{"path": "checkpoint_parts.DrawsTasks"}]}
+        ]
+        run = simulate(made, SITES, workers, tmp_path)
+        assert run.problems == []
+        digests.add(digest(run))
+    assert len(digests) == 1

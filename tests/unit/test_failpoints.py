@@ -28,7 +28,7 @@ def test_each_failpoint_is_somewhere_and_none_is_unknown() -> None:
         for name in PLACED.findall(path.read_text(encoding="utf-8"))
     }
     assert placed == {*NAMES, *DISKS}
-    assert len(NAMES) == 18
+    assert len(NAMES) == 19
 
 
 def test_the_page_on_what_survives_has_each_with_its_meaning() -> None:

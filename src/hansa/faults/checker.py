@@ -182,6 +182,8 @@ class _Cause:
 
 def _incidents_of(each: Happened, num_jobs: int) -> Iterator[_Cause]:
     fault, kind = each.fault, each.fault.kind
+    if not each.came_about:
+        return
     for where in each.where:
         yield from _incidents_at(where, each)
     if kind is FaultKind.POWER_CUT:
@@ -209,7 +211,8 @@ def _incidents_at(where: str, each: Happened) -> Iterator[_Cause]:
     elif kind is FaultKind.STOP:
         yield _Cause(IncidentCode.SITE_DISCONNECTED, "*" if where == "server" else where, 0, 1)
     elif kind in _LINK:
-        yield _Cause(IncidentCode.SITE_DISCONNECTED, where, kind is FaultKind.CUT, 3)
+        most = _MOST_TRIES if kind is FaultKind.CORRUPT else 3  # a bit of each new connection is flipped
+        yield _Cause(IncidentCode.SITE_DISCONNECTED, where, kind is FaultKind.CUT, most)
 
 
 def _costs_rows(each: Happened) -> bool:

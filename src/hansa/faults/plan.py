@@ -12,10 +12,12 @@ from hansa.failpoints import NAMES
 SEEDS_PER_FEDERATION = 5
 """Neighbouring seeds share a federation: it lives through all of their faults."""
 
-_SERVER_POINTS = NAMES[: NAMES.index("task.after_recv")]
+POINTS = tuple(name for name in NAMES if not name.startswith("checkpoint."))
+"""The failpoints of a federation; the others are the simulator's."""
+
 _POINTS_OF_ONE = ("submit.after_write", "job.before_launch", "job.before_terminal", "job.after_terminal")
 """Failpoints that a job reaches once."""
-_IN_ROUNDS = tuple(name for name in NAMES if name not in _POINTS_OF_ONE)
+_IN_ROUNDS = tuple(name for name in POINTS if name not in _POINTS_OF_ONE)
 
 
 class FaultKind(Enum):
@@ -123,7 +125,7 @@ def draw(seed: int, *, sites: tuple[int, int] = (3, 8), faults: tuple[int, int] 
 
 def _draw_fault(chance: random.Random, sites: Sequence[str], rounds: int) -> Fault:
     kind = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-    point = chance.choice(NAMES)
+    point = chance.choice(POINTS)
     target, seconds, step_s = "all", chance.uniform(0.0, 1.5), 0
     if kind in _OF_PROCESSES:
         target = chance.choice(("server", "server's job", chance.choice(sites), f"{chance.choice(sites)}'s job"))

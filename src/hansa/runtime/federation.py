@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hansa.apis.client import Client
 from hansa.errors import RunError
+from hansa.failpoints import reach
 from hansa.runtime.assignments import Answer, Assignment, Crew, Delivery
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.flights import Flights
@@ -174,6 +175,7 @@ class Federation:
         for answer in delivery.answers:
             site = answer.assignment.site
             self._server.submit(clients[site], answer)
+            reach("aggregate.mid")
             self._on_progress(site)
 
     def _stuck(self) -> None:

@@ -115,8 +115,8 @@ class SiteHost:
             self._sites[name] = self._made(name)
 
     def start(self) -> None:
-        """START_RUN at each site that there is."""
-        for name in sorted(self._sites):
+        """START_RUN at each site that there is, but for those whose part was over before this process."""
+        for name in sorted(self._sites.keys() - self.ended.keys()):
             self.on_enter(name)
             self.site(name)
 
@@ -176,6 +176,11 @@ class SiteHost:
             self._sites[name].restore(state)
         else:
             self._states[name] = state
+
+    def state_of(self, name: str) -> Message | None:
+        """What a site's components know; None where they keep nothing, or it is not made."""
+        side = self._sites.get(name)
+        return self._state_of(side) if side is not None and name in self._begun else None
 
     def _made(self, name: str) -> SiteSide:
         seed_everything(task_seed(self._seed, f"build/{name}"))

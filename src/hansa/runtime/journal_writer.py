@@ -22,12 +22,15 @@ from typing import Any, TypeVar
 from hansa.errors import HansaError, LostLease, StoreError
 from hansa.failpoints import reach
 from hansa.jobs.journal import Journal
-from hansa.jobs.journal_rows import CommitRow, DecisionRow, OfferRow, Outcome, ResultRow, Row
+from hansa.jobs.journal_rows import CommitRow, DecisionRow, EventRow, OfferRow, Outcome, ResultRow, Row
 
 T = TypeVar("T")
 Then = Callable[[Outcome], None]
 LINGER_S = 0.02
 """How long a row waits for company."""
+_AGAIN_S = 1.0
+_MOST_EVENTS = 1000
+"""Events that wait for a journal that cannot be written."""
 
 _logger = logging.getLogger("hansa.server")
 
@@ -148,6 +151,8 @@ class JournalWriter:
             written = self._write_rows([entry.row for entry in needed])
         except StoreError as error:
             jobs = {entry.job for entry in batch} if error.job is None else {error.job}
+            if error.job is None:
+                self._write_later([entry for entry in needed if isinstance(entry.row, EventRow)])
             self._tell(self._failed, sorted(jobs), error)
             if error.job is not None and (others := [entry for entry in batch if entry.job != error.job]):
                 self._write(others)
@@ -161,6 +166,14 @@ class JournalWriter:
         told = [(entry.then, outcomes.get(id(entry), Outcome.NEW)) for entry in batch if entry.then is not None]
         if told:
             self._tell(_written, told)
+
+    def _write_later(self, events: Sequence[_Entry]) -> None:
+        """What happened while nothing could be written is worth knowing afterwards."""
+        with self._changed:
+            if self._is_closed or not events:
+                return
+            self._waiting[:0] = events[-_MOST_EVENTS:]
+            self._due = self._due or time.monotonic() + _AGAIN_S
 
     def _write_rows(self, rows: Sequence[Row]) -> list[Outcome]:
         try:

@@ -9,6 +9,7 @@ from hansa.runtime.assignments import Assignment, Delivery
 from hansa.runtime.host import SiteHost
 from hansa.runtime.outbox import Sent
 from hansa.runtime.site_side import SiteSide
+from hansa.wire.message import Message
 
 
 class LocalCrew:
@@ -16,13 +17,21 @@ class LocalCrew:
 
     Args:
         host: Has the sites.
+        states: What components of sites knew in a process before this one; None: nobody will ask for `states`.
     """
 
     shares_randomness = True
 
-    def __init__(self, host: SiteHost) -> None:
+    def __init__(self, host: SiteHost, states: Mapping[str, Message] | None = None) -> None:
         self._host = host
         self._batch: list[Assignment] = []
+        self._states = dict(states or {})
+        self._is_watching = states is not None
+        self._touched: set[str] = set()  # sites whose components may know something else since `states`
+        self.is_working = False
+        """Whether a site has a task that it has not answered."""
+        for site, state in self._states.items():
+            host.restore(site, state)
 
     @property
     def ended(self) -> Mapping[str, str]:
@@ -31,6 +40,7 @@ class LocalCrew:
 
     def find(self, site: str) -> SiteSide | None:
         """A site, made if need be."""
+        self._touch(site)
         return self._host.find(site)
 
     def props(self, site: str) -> dict[str, Any]:  # Any: properties hold any value
@@ -40,12 +50,28 @@ class LocalCrew:
     def hand_over(self, assignment: Assignment) -> None:
         """See `Crew`."""
         self._host.expect(assignment.site)
+        self._touch(assignment.site)
         self._batch.append(assignment)
+        self.is_working = True
 
     def deliveries(self) -> Iterator[Delivery]:
         """See `Crew`."""
         batch, self._batch = self._batch, []
-        return self._host.run(batch)
+        yield from self._host.run(batch)
+        self.is_working = False
+
+    def _touch(self, site: str) -> None:
+        if self._is_watching:
+            self._touched.add(site)
+
+    def states(self) -> Mapping[str, Message]:
+        """See `hansa.runtime.checkpoint.KeepsStates`."""
+        for site in sorted(self._touched):
+            state = self._host.state_of(site)
+            if state is not None:
+                self._states[site] = state
+        self._touched.clear()
+        return self._states
 
     def attend(self) -> None:
         """See `Crew`; sites in this process speak up by themselves."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -93,3 +95,27 @@ def server_randomness_untouched() -> Iterator[None]:
             torch.seed()
         else:
             torch.manual_seed(torch_seed)
+
+
+def randomness() -> dict[str, Any]:  # Any: what each generator keeps
+    """Where the generators stand, as a value that the codec can carry."""
+    version, words, gauss = random.getstate()
+    torch = sys.modules.get("torch")
+    has_torch = torch is not None and hasattr(torch, "get_rng_state")
+    return {
+        "python": {"version": version, "words": np.array(words, np.uint32), "gauss": gauss},
+        "numpy": dict(np.random.get_state(legacy=False)),
+        "torch": torch.get_rng_state().numpy().copy() if torch is not None and has_torch else None,
+        "torch_seed": _watch.seed,
+    }
+
+
+def put_randomness_back(state: Mapping[str, Any]) -> None:  # Any: as above
+    """Set the generators as `randomness` found them; torch is loaded if it was then."""
+    python = state["python"]
+    random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
+    np.random.set_state(state["numpy"])
+    _watch.seed = state["torch_seed"]
+    if state["torch"] is not None:
+        torch = importlib.import_module("torch")
+        torch.set_rng_state(torch.from_numpy(state["torch"].copy()))

@@ -1,4 +1,4 @@
-"""`simulate()`: a whole federation in this process, from a job to a `Run`."""
+"""`simulate()` and `resume()`: a whole federation in this process, from a job to a `Run`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from hansa.errors import ConfigError, RunAborted, RunError
 from hansa.jobs.config import Side
 from hansa.jobs.job import App, Job
 from hansa.jobs.source_files import portable
+from hansa.runtime.checkpoint import Checkpoints, check_every, warn_of_versions
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.federation import DispatchOptions, Federation
 from hansa.runtime.options import Setting, SimulatorOptions
 from hansa.runtime.participants import SERVER
 from hansa.runtime.progress import Progress
 from hansa.runtime.run import Run, RunStatus, Timings
-from hansa.runtime.run_folder import RunFolder, runs_home, what_failed
+from hansa.runtime.run_folder import RunFolder, find_run, runs_home, what_failed
 from hansa.runtime.run_log import LogFile
-from hansa.runtime.run_record import verdict
+from hansa.runtime.run_record import verdict, versions
 from hansa.runtime.seeding import server_randomness_untouched
 from hansa.runtime.stage import Stage
 
@@ -47,6 +48,7 @@ def simulate(
     progress: bool | None = None,
     abort_signal: Signal | None = None,
     options: SimulatorOptions | None = None,
+    checkpoint_every: int | None = None,
 ) -> Run:
     """Run a job over simulated sites, in processes of their own or in this one.
 
@@ -63,6 +65,8 @@ def simulate(
         progress: Show a live line; None: only in a terminal.
         abort_signal: Trigger it from another thread to stop the run.
         options: What few need.
+        checkpoint_every: After every so many commits (rounds) keep what `resume` needs to go on after this process was
+            killed; None: never.
 
     Returns:
         The record of the run.
@@ -79,37 +83,120 @@ def simulate(
     names = site_names(sites)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"must be an integer >= 0, not {seed!r}", key="seed")
+    check_every(checkpoint_every, options)
     with ExitStack() as cleanup:
         cleanup.enter_context(_only_run_of_the_process())
         # Absolute, since the job's own code may change the working directory.
         folder = RunFolder.create(runs_home(home).absolute(), loaded.name)
-        cleanup.callback(folder.close)
-        cleanup.enter_context(server_randomness_untouched())
-        log = cleanup.enter_context(LogFile(folder.path))
+        scene = _Scene(folder, cleanup)
         try:
             options = options or SimulatorOptions()
             threads = options.threads_per_site or loaded.meta.get("threads_per_site", 1)
-            setting = Setting(names, seed, *_apps_for(loaded, workers), threads, options)
-            cleanup.enter_context(_threads_per_site(threads))
-            # With simulated times the clock starts at the same time in every run, so that sums round alike.
-            simulated = setting.options.times is not None
-            loop = EventLoop(epoch=EPOCH, patience_s=PATIENCE_S) if simulated else EventLoop()
-            stage = cleanup.enter_context(Stage(loaded, setting, folder=folder, loop=loop))
+            if checkpoint_every is not None:
+                scene.checkpoints = Checkpoints.begin(folder.path, loaded, every=checkpoint_every)
+            stage = scene.set(loaded, Setting(names, seed, *_apps_for(loaded, workers), threads, options))
         except (ConfigError, RunError, OSError, KeyboardInterrupt) as error:  # it never began
             cleanup.close()
             folder.discard()
             if isinstance(error, OSError):
                 raise ConfigError(f"cannot set up the run: {what_failed(error)}", file=str(folder.path)) from error
             raise
-        log.flush_later(stage.writer.write_later)
-        if abort_signal is not None:
-            cleanup.enter_context(_stopped_by(abort_signal, stage))
+        return scene.play(stage, progress=progress, abort_signal=abort_signal, began=began)
+
+
+def resume(
+    run: Run | str | os.PathLike[str],
+    *,
+    home: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    abort_signal: Signal | None = None,
+) -> Run:
+    """Go on with a run from its last checkpoint, in its own folder, after its process was killed or it was stopped.
+
+    Job, sites, seed, workers and everything else are those of the run. Its global model will be the same, bit for bit,
+    as if nothing had happened, where the job's own code is deterministic and keeps what it knows in `state()`.
+
+    Args:
+        run: The run, its folder, its name, the beginning of its name, or `last`.
+        home: The folder that keeps runs; `$HANSA_HOME/runs` or `./runs` if None.
+        progress: Show a live line; None: only in a terminal.
+        abort_signal: Trigger it from another thread to stop the run.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        ConfigError: There is no such run, it is over, runs still, has no checkpoint or a damaged one; nothing changed.
+        RunError: The run failed; its record is kept (`error.folder`).
+        RunAborted: The abort signal was triggered.
+    """
+    began = time.perf_counter()
+    path = run.folder if isinstance(run, Run) else find_run(os.fspath(run), runs_home(home))
+    with ExitStack() as cleanup:
+        cleanup.enter_context(_only_run_of_the_process())
+        folder = RunFolder(path.absolute())
+        scene = _Scene(folder, cleanup)
         try:
-            return _play(stage, progress=progress, began=began)
+            scene.checkpoints = kept = Checkpoints.reopen(folder.path)
+            cleanup.enter_context(kept.surroundings())
+            warn_of_versions((kept.begun.config or {}).get("versions", {}), versions())
+            job, facts = kept.job(), kept.facts
+            number, apps = _apps_for(job, facts["workers"])
+            setting = Setting(facts["sites"], facts["seed"], number, apps, facts["threads"], kept.options())
+            stage = scene.set(job, setting)
+        except OSError as error:
+            raise ConfigError(f"cannot go on with the run: {what_failed(error)}", file=str(folder.path)) from error
+        return scene.play(stage, progress=progress, abort_signal=abort_signal, began=began)
+
+
+class _Scene:
+    """A run from its folder to its record.
+
+    Args:
+        folder: Where it is kept.
+        cleanup: Undoes it.
+    """
+
+    def __init__(self, folder: RunFolder, cleanup: ExitStack) -> None:
+        self.checkpoints: Checkpoints | None = None
+        self._folder = folder
+        self._cleanup = cleanup
+        cleanup.callback(folder.close)
+        cleanup.callback(self._let_go)
+        cleanup.enter_context(server_randomness_untouched())
+        self._log = cleanup.enter_context(LogFile(folder.path))
+
+    def set(self, job: Job, setting: Setting) -> Stage:
+        """Build everything."""
+        cleanup = self._cleanup
+        cleanup.enter_context(_threads_per_site(setting.threads))
+        # With simulated times the clock starts at the same time in every run, so that sums round alike.
+        simulated = setting.options.times is not None
+        loop = EventLoop(epoch=EPOCH, patience_s=PATIENCE_S) if simulated else EventLoop()
+        if self.checkpoints is not None:
+            self.checkpoints.describe(setting)
+        stage = Stage(job, setting, folder=self._folder, loop=loop, checkpoints=self.checkpoints)
+        cleanup.enter_context(stage)
+        self._log.flush_later(stage.writer.write_later)
+        return stage
+
+    def play(self, stage: Stage, *, progress: bool | None, abort_signal: Signal | None, began: float) -> Run:
+        """Run it to its end."""
+        if abort_signal is not None:
+            self._cleanup.enter_context(_stopped_by(abort_signal, stage))
+        try:
+            run = _play(stage, progress=progress, began=began)
         except OSError as error:  # what user code raises is fenced off, so this is the record
             failed = RunError(f"cannot keep the run: {what_failed(error)}")
-            failed.folder = str(folder.path)
+            failed.folder = str(self._folder.path)
             raise failed from error
+        if self.checkpoints is not None:
+            self.checkpoints.discard(num_commits=stage.server.progress.version)
+        return run
+
+    def _let_go(self) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.close()
 
 
 @contextmanager

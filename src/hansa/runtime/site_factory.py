@@ -142,9 +142,12 @@ def deploy(app: SiteApp, target: Path) -> None:
     """
     if target.exists():  # by a process that is gone
         return
-    if not app.linked:
-        shutil.copytree(app.folder, target)
-        return
-    target.mkdir(parents=True)
-    for entry in app.folder.iterdir():
-        (target / entry.name).symlink_to(entry)
+    staging = target.with_name(f".{target.name}")
+    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed over it
+    if app.linked:
+        staging.mkdir(parents=True)
+        for entry in app.folder.iterdir():
+            (staging / entry.name).symlink_to(entry)
+    else:
+        shutil.copytree(app.folder, staging)
+    staging.rename(target)

@@ -21,6 +21,7 @@ from hansa.jobs.custom_code import CustomCode, check_names, check_shared
 from hansa.jobs.flare_alias import is_served, served_for
 from hansa.jobs.job import Job
 from hansa.jobs.workflow_check import check_workflows
+from hansa.runtime.checkpoint import Begun, Checkpoints
 from hansa.runtime.engines import Services
 from hansa.runtime.event_loop import EventLoop
 from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost
@@ -31,7 +32,8 @@ from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, Headquarters, Place, RunParts, ServerEnd, SiteEnd, make_server
 from hansa.runtime.phases import Phases
 from hansa.runtime.rank_host import Ranks
-from hansa.runtime.run_folder import RunFolder
+from hansa.runtime.run import Problem
+from hansa.runtime.run_folder import PROBLEMS, RunFolder, read_lines
 from hansa.runtime.run_record import RunRecord, config_of, versions
 from hansa.runtime.script_check import check_scripts
 from hansa.runtime.script_host import Scripts
@@ -56,12 +58,21 @@ class Stage:
         setting: Sites, seed, workers.
         folder: Where the run is kept.
         loop: Clock and waiting place.
+        checkpoints: Where its progress is kept, and where it goes on; None: nowhere.
 
     Raises:
         ConfigError: The job cannot be built.
     """
 
-    def __init__(self, job: Job, setting: Setting, *, folder: RunFolder, loop: EventLoop) -> None:
+    def __init__(
+        self,
+        job: Job,
+        setting: Setting,
+        *,
+        folder: RunFolder,
+        loop: EventLoop,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.loop = loop
         self.phases = Phases()
         self._job = job
@@ -76,7 +87,9 @@ class Stage:
         times = setting.options.times
         self.times = None if times is None else times.seeded(setting.seed)
         self._began = loop.now()
-        self._record = RunRecord(folder, self._config(), clock=loop.now)
+        self._checkpoints = checkpoints
+        self._begun = Begun() if checkpoints is None else checkpoints.begun
+        self._record = RunRecord(folder, self._begun.config or self._config(), clock=loop.now)
         self.run, self.writer, self.failed = self._record.run, self._record.writer, self._record.failed
         self.num_rounds: int | None = None
         self.server: ServerSide
@@ -114,9 +127,17 @@ class Stage:
 
     def start(self) -> None:
         """START_RUN at the server, then at each site that is there."""
+        if self._begun.progress.version:
+            self._take_up()
         self.write_record()
         self.server.start()
         self.crew.start()
+
+    def _take_up(self) -> None:
+        """Go on with the history and the problems of the run; not before everything is built."""
+        self._record.resume(self._begun.history_lines)
+        self._folder.mend(PROBLEMS)
+        self.run.problems[:] = [Problem(**line) for line in read_lines(self._folder.path / PROBLEMS)]
 
     def end(self) -> None:
         """END_RUN at each site, then at the server; the model goes into the folder."""
@@ -158,6 +179,8 @@ class Stage:
             ranks = Ranks(self._folder.path.absolute(), threads=self.threads, custom=custom)
             cleanup.callback(ranks.close)
             self._build_in_process(place, apps, builder=builder, ranks=ranks, cleanup=cleanup)
+        if self._checkpoints is not None:
+            self._checkpoints.attend(self.server, self.crew, record=self._record)
 
     @property
     def _workspaces(self) -> Path:
@@ -221,8 +244,9 @@ class Stage:
             open_fold=FoldRules(shared.builder).open,
             settings=HostSettings(setting.seed, self._abort, recycler, self.failed),
         )
-        self.crew = LocalCrew(host)
-        link.join(ServerEnd(self.server), lambda name: _end_of(host.find(name)))
+        host.ended.update(self._begun.ended)
+        self.crew = crew = LocalCrew(host, None if self._checkpoints is None else self._begun.states)
+        link.join(ServerEnd(self.server), lambda name: _end_of(crew.find(name)))
         host.make_all()
 
     def _build_with_workers(
@@ -235,6 +259,8 @@ class Stage:
                 self._workspaces,
                 apps,
                 alias=is_served(),
+                ended=self._begun.ended,
+                states=self._begun.states,
             ),
             CrewTold(self.failed, self.loop.notify, self._abort, self.phases),
         )
@@ -261,6 +287,8 @@ class Stage:
                 self.phases,
                 allocate=allocate,
                 may_fold=setting.options.times is None and may_fold,
+                keep_progress=None if self._checkpoints is None else self._checkpoints.keep,
+                begun=self._begun.progress,
             ),
             shared.builder.server(config, app.config_file(Side.SERVER)),
             place,
@@ -272,12 +300,14 @@ class Stage:
             ),
         )
         self._record.on_panic = self.server.panic
+        self.server.progress.on_restored = self._begun.put_randomness_back
 
     def _config(self) -> dict[str, Any]:  # Any: JSON
         setting = self._setting
         told = config_of(self._job, setting.names, seed=setting.seed, workers=setting.workers, threads=setting.threads)
         times = {} if self.times is None else {"times": dict(self.times.config)}
-        return {**told, **times, "versions": versions()}
+        kept = {} if self._checkpoints is None else {"checkpoint_every": self._checkpoints.facts["every"]}
+        return {**told, **times, **kept, "versions": versions()}
 
 
 def _client(name: str, tags: Sequence[str]) -> Client:

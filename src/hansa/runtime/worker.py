@@ -112,7 +112,7 @@ class Worker:
         self._phases = Phases()
         self._messages = Unbundler()
         self._work: SimpleQueue[Frame] = SimpleQueue()
-        self._asked: SimpleQueue[tuple[Head, Message]] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[Head, Message | None]] = SimpleQueue()
         self._body: TaskBody | None = None
         self._host: SiteHost | None = None
         self._logs: SiteLogs | None = None
@@ -163,6 +163,8 @@ class Worker:
                         self._aux.replied(head["number"], self._messages.message(head["m"], parts))
                     case ToWorker.ASK:
                         self._asked.put((head, self._messages.message(head["m"], parts)))
+                    case ToWorker.TELL_STATE:
+                        self._asked.put((head, None))
                     case _:
                         self._work.put((head, parts))
                 del frame, head, parts
@@ -174,10 +176,10 @@ class Worker:
         while True:
             self._answer(*self._asked.get())
 
-    def _answer(self, head: Head, request: Message) -> None:
-        side = self._built.find(head["site"])
-        reply = None
-        if side is not None:
+    def _answer(self, head: Head, request: Message | None) -> None:
+        side = self._built.find(head["site"]) if request is not None else None
+        reply = self._built.state_of(head["site"]) if request is None else None
+        if side is not None and request is not None:
             reply = answer(SiteEnd(side), request, name=side.name, on_failure=self._failed)
         self._outbox.say(FromWorker.REPLY, {"number": head["number"]}, message=reply)
 
@@ -233,6 +235,7 @@ class Worker:
             open_fold=FoldRules(builder).open,
             settings=HostSettings(head["seed"], self._abort, self._allocate, self._failed, keep_states=True),
         )
+        host.ended.update(head["ended"])
         self._aux.find = host.find
         host.on_enter = partial(self._enter, workspaces, of_site)
         host.on_skip = self._outbox.skip
@@ -296,6 +299,8 @@ class Worker:
         said = head["body"]
         if said is not None:
             plan = None if said["plan"] is None else FoldPlan.from_json(said["plan"])
+            if self._body is not None and plan == self._body.plan:
+                plan = self._body.plan  # a filter at the server gives each site another task; their sum is one
             message = self._messages.message(head["m"], parts)
             self._body = TaskBody(said["name"], message, plan, done=frozenset(said["done"]))
         assert self._body is not None

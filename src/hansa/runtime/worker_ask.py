@@ -24,6 +24,7 @@ class WorkerAsk:
         self._number = 0
         self._lock = threading.Lock()
         self.server: End | None = None
+        self._asked: set[str] = set()  # sites whose components may know something else since their last result
 
     def to_server(self, site: str, topic: str, *, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """Sites have their own way."""
@@ -39,15 +40,30 @@ class WorkerAsk:
                 if assignment.site == site:
                     worker.send(ToWorker.ABORT_TASK, {"site": site, "number": number})
             return make_reply(ReturnCode.OK)
-        message = request_message(self.server, topic, request, fl_ctx)
+        self._asked.add(site)
+        came = self._ask(worker, ToWorker.ASK, site, message=request_message(self.server, topic, request, fl_ctx))
+        return make_reply(ReturnCode.COMMUNICATION_ERROR) if came is None else received(came)
+
+    def refresh(self, states: dict[str, Message]) -> dict[str, Message]:
+        """Put in what components know of sites that were asked something since the last time; the same states."""
+        for site in sorted(self._asked):
+            worker = self._worker_of(site)
+            state = self._ask(worker, ToWorker.TELL_STATE, site) if worker.is_connected else None
+            if state is not None:
+                states[site] = state
+        self._asked.clear()
+        return states
+
+    def _ask(
+        self, worker: WorkerProcess, word: ToWorker, site: str, *, message: Message | None = None
+    ) -> Message | None:
         reply: SimpleQueue[Message | None] = SimpleQueue()
         with self._lock:
             self._number += 1
             number = self._number
             self._waiting[number] = worker, reply
-        worker.send(ToWorker.ASK, {"site": site, "number": number}, message=message)
-        came = reply.get() if worker.is_connected else None
-        return make_reply(ReturnCode.COMMUNICATION_ERROR) if came is None else received(came)
+        worker.send(word, {"site": site, "number": number}, message=message)
+        return reply.get() if worker.is_connected else None
 
     def replied(self, number: int, message: Message | None) -> None:
         """A site's reply is here."""

@@ -55,6 +55,17 @@ class CrewTold:
     abort: Signal
     phases: Phases
 
+    def user_code_failed(self, head: Mapping[str, Any]) -> None:  # Any: JSON
+        """A worker says that user code has raised there."""
+        failure = Failure(RuntimeError(head["cause"]), head["cause"], head["detail"])
+        self.on_failure(Mishap(head["site"], head["where"]), failure)
+
+    def task_failed(self, assignment: Assignment, cause: str) -> Delivery:
+        """A task cannot be worked on: what is received in place of its result."""
+        failure = Failure(RunError(cause), cause, "")
+        self.on_failure(Mishap(assignment.site, f"task {assignment.body.name}"), failure)
+        return Delivery((Answer(assignment, failed_reply(assignment, ReturnCode.EXECUTION_EXCEPTION, cause)),))
+
 
 class WorkerCrew:
     """Gives tasks to workers, takes what comes back, and sees to what dies or does not answer.
@@ -67,7 +78,7 @@ class WorkerCrew:
     shares_randomness = False
 
     def __init__(self, plan: WorkerPlan, told: CrewTold) -> None:
-        self.ended: dict[str, str] = {}
+        self.ended = dict(plan.ended)
         self._told = told
         self._inbox: SimpleQueue[tuple[WorkerProcess, Frame | None] | None] = SimpleQueue()  # None: look again
         self._staff = Staff(plan, self._came)
@@ -76,7 +87,7 @@ class WorkerCrew:
         self.aux = WorkerAsk(self._staff.of)
         self._queue = None if self._staff.packing is None else TaskQueue(self._staff.packing)
         self._props: dict[str, dict[str, Any]] = {}  # Any: properties hold any value
-        self._states: dict[str, Message] = {}
+        self._states = dict(plan.states)
         self._sent: dict[str, Sent] = {}
         self._tries: dict[int, int] = {}
         self._again: set[int] = set()  # workers whose task ran out of memory and is tried again
@@ -109,9 +120,9 @@ class WorkerCrew:
         self._await(FromWorker.READY, self._staff.workers)
 
     def start(self) -> None:
-        """START_RUN at the sites that are made."""
+        """START_RUN at the sites that are made; what they knew before goes ahead of it."""
         for worker in self._staff.workers:
-            worker.send(ToWorker.START, {})
+            worker.send_start(self._states)
         self._await(FromWorker.STARTED, self._staff.workers)
         self._is_started = True
 
@@ -131,6 +142,15 @@ class WorkerCrew:
     def sent(self) -> dict[str, Sent]:
         """What has left each site that has begun."""
         return dict(sorted(self._sent.items()))
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a site has a task that it has not answered."""
+        return bool(self._waiting) or any(worker.outstanding for worker in self._staff.workers)
+
+    def states(self) -> Mapping[str, Message]:
+        """See `hansa.runtime.checkpoint.KeepsStates`: as of each site's last result, or newer if it was asked since."""
+        return self.aux.refresh(self._states)
 
     # -- the dispatcher's side ---------------------------------------------------------------------------------
 
@@ -231,8 +251,7 @@ class WorkerCrew:
                 reply = answer(self.aux.server, asked, name=SERVER, on_failure=self._told.on_failure)
                 worker.send(ToWorker.REPLY, {"number": head["number"]}, message=reply)
             case FromWorker.FAILED:
-                failure = Failure(RuntimeError(head["cause"]), head["cause"], head["detail"])
-                self._told.on_failure(Mishap(head["site"], head["where"]), failure)
+                self._told.user_code_failed(head)
             case FromWorker.LOG:
                 keep_lines(head["lines"])
             case FromWorker.READY:
@@ -262,10 +281,7 @@ class WorkerCrew:
                 self._states[assignment.site] = worker.messages.message(state, parts)
             message = reference if isinstance(reference, dict) else worker.messages.message(reference, parts)
             answers.append(Answer(assignment, message, folded))
-        folds = [
-            FoldedPart((span[0], span[1]), sites, rule, [parts[index] for index in regions])
-            for span, sites, rule, regions in head["parts"]
-        ]
+        folds = _folds(head, parts)
         for part in folds:
             self._done.update(part.sites)
         for number in head["skipped"]:
@@ -289,7 +305,7 @@ class WorkerCrew:
                     worker.body = None  # each task is a batch of its own there, after which it forgets the body
                     self._send_tasks(worker, [assignment], close=True)
                 case Fail(assignment, cause):
-                    yield self._failed(assignment, cause)
+                    yield self._told.task_failed(assignment, cause)
 
     def _lost(self, worker: WorkerProcess) -> Iterator[Delivery]:
         """A process is gone: what it had under way goes to another one in its place."""
@@ -308,7 +324,7 @@ class WorkerCrew:
             if worker.killed_because is not None or self._tries[culprit.number] >= _MOST_TRIES:
                 tasks.remove(culprit)
                 is_over = True
-                yield self._failed(culprit, how if "did not answer" in how else f"its process {how}")
+                yield self._told.task_failed(culprit, how if "did not answer" in how else f"its process {how}")
             else:
                 _logger.warning("worker %d %s while %s worked; it is replaced", worker.number, how, culprit.site)
         else:
@@ -321,11 +337,6 @@ class WorkerCrew:
             yield from self._do(self._queue.lost(worker.number, is_over=is_over))
         elif tasks:
             self._send_tasks(fresh, tasks, close=True)
-
-    def _failed(self, assignment: Assignment, cause: str) -> Delivery:
-        failure = Failure(RunError(cause), cause, "")
-        self._told.on_failure(Mishap(assignment.site, f"task {assignment.body.name}"), failure)
-        return Delivery((Answer(assignment, failed_reply(assignment, ReturnCode.EXECUTION_EXCEPTION, cause)),))
 
     def _came(self, worker: WorkerProcess, frame: Frame | None) -> None:
         """On the reading thread of a worker."""
@@ -356,3 +367,10 @@ class WorkerCrew:
                 pass
             if frame is not None and frame[0].get("k") == word.value:
                 missing.discard(worker.number)
+
+
+def _folds(head: Mapping[str, Any], parts: Sequence[Array]) -> list[FoldedPart]:  # Any: JSON
+    return [
+        FoldedPart((span[0], span[1]), sites, rule, [parts[index] for index in regions])
+        for span, sites, rule, regions in head["parts"]
+    ]

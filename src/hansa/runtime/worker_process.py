@@ -161,6 +161,13 @@ class WorkerProcess:
         """Send what it needs to make its sites, and the memory of its pulse."""
         self.send(word, head, array=self._pulse_memory)
 
+    def send_start(self, states: Mapping[str, Message]) -> None:
+        """Have its sites begin, with what their components knew in processes before this one."""
+        for site in self.names:
+            if site in states:
+                self.send(ToWorker.STATE, {"site": site}, message=states[site])
+        self.send(ToWorker.START, {})
+
     def release(self) -> None:
         """Tell it which memory is free again."""
         if self._link is not None:

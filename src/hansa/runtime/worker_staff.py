@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hansa.runtime.devices import NvidiaDevices
@@ -31,6 +31,8 @@ class WorkerPlan:
         workspaces: Where sites have their workspaces.
         apps: The application of each site.
         alias: Whether `nvflare` stands for Hansa there.
+        ended: Sites whose part of the run was over before these processes, and why.
+        states: What components of sites knew in processes before these.
     """
 
     setting: Setting
@@ -38,6 +40,8 @@ class WorkerPlan:
     workspaces: Path
     apps: Mapping[str, SiteApp]
     alias: bool
+    ended: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, Message] = field(default_factory=dict)
 
 
 class Staff:
@@ -96,6 +100,7 @@ class Staff:
                     "sys_path": sys.path,
                     "python_path": os.environ.get("PYTHONPATH"),
                     "alias": self._plan.alias,
+                    "ended": {name: self._plan.ended[name] for name in worker.names if name in self._plan.ended},
                     "apps": [
                         [str(app.folder), app.config, app.config_file, app.linked, app.from_folder] for app in apps
                     ],
@@ -118,10 +123,7 @@ class Staff:
         self.workers[old.number] = worker
         self._launch(worker)
         self.connect([worker])
-        for site in worker.names:
-            if site in states:
-                worker.send(ToWorker.STATE, {"site": site}, message=states[site])
-        worker.send(ToWorker.START, {})
+        worker.send_start(states)
         return worker
 
     def close(self, timeout_s: float) -> None:

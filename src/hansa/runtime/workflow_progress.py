@@ -75,6 +75,8 @@ class ProgressKeeper:
         begun: Progress = Progress(),
     ) -> None:
         self.version = begun.version
+        self.on_restored: Callable[[], None] = lambda: None
+        """Called when everybody has got back what was kept."""
         self._components = components
         self._manager = manager
         self._keep = keep
@@ -149,3 +151,4 @@ class ProgressKeeper:
         restore = getattr(responder, "restore", None)
         if restore is not None:
             restore(begun.state)
+        self.on_restored()

@@ -178,5 +178,7 @@ def _meaning(error: Any) -> RunError:  # Any: gRPC's error has the call's method
     if isinstance(error, grpc.FutureCancelledError):
         return Interrupted("the connection was closed")
     code, details = error.code(), error.details()
-    kind = Interrupted if code in _TRANSIENT else RunError
+    # gRPC has no code for bytes that were damaged on their way, and that TLS has refused.
+    is_broken = code is grpc.StatusCode.UNKNOWN and str(details).startswith("Stream removed")
+    kind = Interrupted if code in _TRANSIENT or is_broken else RunError
     return kind(details or code.name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hansa.failpoints import NAMES
-from hansa.faults.plan import DISK_POINTS, SEEDS_PER_FEDERATION, FaultKind, draw
+from hansa.faults.plan import DISK_POINTS, POINTS, SEEDS_PER_FEDERATION, FaultKind, draw
 
 
 def test_a_seed_gives_the_same_plan_each_time_and_another_one_another() -> None:
@@ -21,7 +20,7 @@ def test_every_kind_every_place_and_every_number_of_faults_comes_about() -> None
     plans = [draw(seed) for seed in range(1000)]
     faults = [fault for plan in plans for fault in plan.faults]
     assert {fault.kind for fault in faults} == set(FaultKind)
-    assert {fault.point for fault in faults} == {*NAMES, *DISK_POINTS}
+    assert {fault.point for fault in faults} == {*POINTS, *DISK_POINTS}
     assert {len(plan.faults) for plan in plans} == {1, 2, 3, 4}
     assert {plan.recipe for plan in plans} == {"momentum", "scaffold"}
     assert {plan.has_bystander for plan in plans} == {True, False}

@@ -30,7 +30,7 @@ from hansa.runtime.host import MOST_EAGER, HostSettings, SiteHost, copy_plain
 from hansa.runtime.memory_link import MemoryLink
 from hansa.runtime.participants import Place, RunParts, make_site
 from hansa.runtime.phases import Phases
-from hansa.runtime.site_factory import FoldRules
+from hansa.runtime.site_factory import FoldRules, SiteApp, deploy
 from hansa.runtime.site_side import SiteSettings, SiteSide
 from hansa.runtime.user_code import Failure, Mishap
 from hansa.wire.blobs import fresh
@@ -476,3 +476,21 @@ def test_what_is_to_be_left_out_is_not_looked_at() -> None:
     value = {"DXO": {"kind": "WEIGHTS", "data": {"w": np.zeros(2)}, "meta": {"n": 1}}}
     assert copy_plain(value, without=("DXO", "data")) == {"DXO": {"kind": "WEIGHTS", "data": {}, "meta": {"n": 1}}}
     assert copy_plain(value) is None
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_files_that_a_killed_process_has_left_half_are_deployed_anew(tmp_path: Path, linked: bool) -> None:
+    source, target = tmp_path / "app", tmp_path / "site-1" / "run_1" / "app_site-1"
+    (source / "custom").mkdir(parents=True)
+    (source / "custom" / "part.py").write_text("x = 1\n")
+    half = target.with_name(".app_site-1")
+    half.mkdir(parents=True)
+    (half / "half").touch()
+    app = SiteApp(source, {}, "config", linked=linked)
+    deploy(app, target)
+    assert [path.name for path in target.parent.iterdir()] == ["app_site-1"]
+    assert [path.name for path in target.iterdir()] == ["custom"]
+    (target / "mine").touch()
+    deploy(app, target)  # it is there
+    assert (target / "mine").exists()
+    assert (target / "custom" / "part.py").read_text() == "x = 1\n"

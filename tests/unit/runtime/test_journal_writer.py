@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from hansa.errors import StoreError
 from hansa.jobs.journal import Journal
-from hansa.jobs.journal_rows import CommitRow, DecisionRow, Outcome, ResultRow, TableRow
+from hansa.jobs.journal_rows import CommitRow, DecisionRow, EventRow, Outcome, ResultRow, Row, TableRow
 from hansa.runtime.journal_writer import JournalWriter
 
 JOB = "0001-digits"
@@ -25,12 +25,14 @@ def commit(version: int) -> CommitRow:
     return CommitRow(JOB, version, 0, b"state", f"sha256:{version}", 0.0)
 
 
-def play(folder: Path, story: Callable[[JournalWriter], Coroutine[Any, Any, None]]) -> list[tuple[str, str]]:
+def play(
+    folder: Path, story: Callable[[JournalWriter], Coroutine[Any, Any, None]], kind: type[Journal] = Journal
+) -> list[tuple[str, str]]:
     """Returns the failures that were told."""
     failures: list[tuple[str, str]] = []
 
     async def played() -> None:
-        journal = Journal.open(folder / "journal.db", project="p")
+        journal = kind.open(folder / "journal.db", project="p")
         writer = JournalWriter(journal, lambda job, error: failures.append((job, str(error))))
         try:
             await asyncio.wait_for(story(writer), 30)
@@ -117,3 +119,31 @@ def test_what_is_left_is_written_at_the_end(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journal.db", project="p")
     assert len(journal.replay(JOB).results) == 1
     journal.close()
+
+
+class FullOnce(Journal):
+    """A journal on a disk that is full when it is first written."""
+
+    was_full = False
+
+    def write(self, rows: Sequence[Row]) -> list[Outcome]:
+        if not self.was_full:
+            self.was_full = True
+            raise StoreError("no space is left", disk_full=True)
+        return super().write(rows)
+
+
+def test_events_that_cannot_be_written_are_written_later(tmp_path: Path) -> None:
+    async def story(writer: JournalWriter) -> None:
+        writer.write(EventRow(1.0, "job.process_died", "it has died", JOB), job=JOB)
+        writer.write(result(1), job=JOB)
+        await writer.call(lambda journal: None)  # both have failed
+        written = asyncio.Event()
+        writer.write(commit(1), lambda outcome: written.set(), job=JOB)
+        await asyncio.wait_for(written.wait(), 10)
+        replay = await writer.call(lambda journal: journal.replay(JOB))
+        events = await writer.call(lambda journal: journal.events())
+        assert replay.results == ()
+        assert [event.text for event in events] == ["it has died"]
+
+    assert play(tmp_path, story, FullOnce) == [(JOB, "no space is left")]

@@ -13,7 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.runtime.seeding import seed_everything, server_randomness_untouched, task_seed
+from hansa.runtime.seeding import (
+    put_randomness_back,
+    randomness,
+    seed_everything,
+    server_randomness_untouched,
+    task_seed,
+)
+from hansa.wire.codec import from_bytes, to_bytes
 
 
 def draw() -> tuple[Any, ...]:
@@ -106,3 +113,15 @@ def test_torch_is_seeded_when_it_is_loaded_later() -> None:
     for lines in printed:
         assert lines[:3] == [first_of(6), first_of(5), "SourceFileLoader True"]
     assert printed[0][3] != printed[1][3]
+
+
+def test_generators_go_on_from_what_was_kept() -> None:
+    with server_randomness_untouched():
+        seed_everything(5)
+        draw()  # half of a pair of normal numbers is left over
+        kept = to_bytes(randomness())
+        expected = [draw(), draw()]
+        seed_everything(6)
+        draw()
+        put_randomness_back(from_bytes(kept))
+        assert [draw(), draw()] == expected

@@ -139,6 +139,18 @@ def test_a_cut_costs_no_more_than_what_was_under_way(way: str, tmp_path: Path) -
     play(scenario())
 
 
+def test_bytes_that_are_damaged_on_their_way_are_sent_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        data = os.urandom(7 * MB)
+        (tmp_path / "mine").write_bytes(data)
+        async with network(tmp_path) as (_, site, proxy):
+            proxy.faults = Faults(corrupt_at=4 * MB, bytes_per_s=40 * MB, ways=frozenset((Way.UP,)))
+            await site.client.upload("j", ref_of(data), path=tmp_path / "mine")
+        assert (incoming(tmp_path) / "blob").read_bytes() == data
+
+    play(scenario())
+
+
 def test_an_upload_that_begins_anew_takes_over_from_the_one_that_hangs(tmp_path: Path, file: Path) -> None:
     async def scenario() -> None:
         async with network(tmp_path) as (net, site, _), dialled(net.port, tls("site-1")) as channel:

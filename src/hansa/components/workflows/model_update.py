@@ -16,6 +16,28 @@ from hansa.apis.shareable_generator import ShareableGenerator
 from hansa.components.workflows.intake import Intake
 
 
+def model_at_hand(
+    initial: ModelLearnable, persistor: LearnablePersistor, *, before: int | None, fl_ctx: FLContext
+) -> ModelLearnable:
+    """The model to begin with: after a restart the restored one.
+
+    The persistor gets that, too: it has loaded the first model anew, and may have to keep the one before as the best.
+
+    Args:
+        initial: The first one.
+        persistor: What saves it.
+        before: The last round that was finished before a restart; None: there was none.
+        fl_ctx: The context of the control flow; gets the model.
+    """
+    model: ModelLearnable = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL, initial)
+    # This context need not come from the manager that `start_controller`'s went back to.
+    fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
+    if before is not None:
+        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, before, private=True, sticky=False)
+        persistor.save(model, fl_ctx)
+    return model
+
+
 def of_round(data: Shareable, number: int, num_rounds: int) -> Shareable:
     """The data of a task, with what the sites need to know of the round."""
     data.set_header(AppConstants.CURRENT_ROUND, number)

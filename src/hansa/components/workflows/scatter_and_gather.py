@@ -23,7 +23,7 @@ from hansa.apis.shareable_generator import ShareableGenerator
 from hansa.apis.signal import Signal
 from hansa.components.workflows.checks import check_strs
 from hansa.components.workflows.intake import Intake, callbacks_of
-from hansa.components.workflows.model_update import aggregate, hand_on, of_round, update_model
+from hansa.components.workflows.model_update import aggregate, hand_on, model_at_hand, of_round, update_model
 from hansa.components.workflows.parts import find_parts, history_of, initial_model
 from hansa.components.workflows.round_limits import RoundLimits
 from hansa.components.workflows.round_tally import RoundTally
@@ -158,11 +158,8 @@ class ScatterAndGather(Controller):
         if self._intake is None:
             return
         self._phase = AppConstants.PHASE_TRAIN
-        self._global_weights = fl_ctx.get_prop(
-            AppConstants.GLOBAL_MODEL, self._global_weights
-        )  # perhaps a restored one
-        # This context need not come from the manager that `start_controller`'s went back to.
-        fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, self._global_weights, private=True, sticky=True)
+        before = self._next_round - 1 if self._next_round > self._limits.start_round else None
+        self._global_weights = model_at_hand(self._global_weights, self.persistor, before=before, fl_ctx=fl_ctx)
         fl_ctx.set_prop(AppConstants.PHASE, self._phase, private=True, sticky=False)
         fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._limits.num_rounds, private=True, sticky=False)
         self.log_info(fl_ctx, f"{self._limits.num_rounds} rounds, from round {self._next_round}")
