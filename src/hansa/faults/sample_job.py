@@ -16,8 +16,10 @@ import numpy as np
 
 from hansa.algorithms import scaffold as control_variates
 from hansa.apis.app_constant import AlgorithmConstants, AppConstants
+from hansa.apis.app_event_type import AppEventType
 from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from hansa.apis.executor import Executor
+from hansa.apis.fl_component import FLComponent
 from hansa.apis.fl_context import FLContext
 from hansa.apis.shareable import Shareable
 from hansa.apis.signal import Signal
@@ -30,6 +32,7 @@ MODEL: Mapping[str, Any] = {"w": np.linspace(-1, 1, 90_000, dtype=np.float32).re
 LEARNING_RATE = 0.1
 NUM_STEPS = 3
 _MOMENTUM = 0.9
+_NOISE = 1e-3
 _CONTROL, _OF_STEPS = "control", "momentum"
 
 Tensors = dict[str, Any]  # Any: arrays
@@ -104,6 +107,20 @@ class ScaffoldSite(MomentumSite):
         return DXO(DataKind.COLLECTION, answer).to_shareable()
 
 
+class ServerNoise(FLComponent):
+    """Adds a little to the sum on the server, from the server's own generators."""
+
+    hears = frozenset((AppEventType.AFTER_AGGREGATION,))
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Add it."""
+        if event_type == AppEventType.AFTER_AGGREGATION:
+            result = fl_ctx.get_prop(AppConstants.AGGREGATION_RESULT)
+            sums = from_shareable(result)
+            noisy = {name: value + drawn(value) * value.dtype.type(_NOISE) for name, value in sums.data.items()}
+            DXO(sums.data_kind, noisy, sums.meta).update_shareable(result)
+
+
 def drawn(like: Any) -> Any:  # Any: an array
     """Random numbers in the form of an array, from NumPy's and Python's generators."""
     like = np.asarray(like)
@@ -120,5 +137,6 @@ def sample_job(recipe: str, *, rounds: int, seed: int = 0, name: str = "faults")
         name: What it is called.
     """
     make, site = (scaffold, ScaffoldSite) if recipe == "scaffold" else (fed_avg, MomentumSite)
-    job = make(MODEL, executor=Component(site), rounds=rounds, params_type="diff", name=name)
+    noise = [] if recipe == "scaffold" else [Component(ServerNoise)]
+    job = make(MODEL, executor=Component(site), rounds=rounds, params_type="diff", name=name, server_components=noise)
     return replace(job, meta={**job.meta, "seed": seed})

@@ -41,7 +41,7 @@ from hansa.runtime.run import RunStatus, Timings
 from hansa.runtime.run_folder import RunFolder, what_failed
 from hansa.runtime.run_log import LogFile
 from hansa.runtime.run_record import RunRecord, config_of, verdict, versions
-from hansa.runtime.seeding import seed_everything, task_seed
+from hansa.runtime.seeding import put_randomness_back, randomness, seed_everything, task_seed
 from hansa.runtime.server_side import ServerSettings, ServerSide
 from hansa.runtime.workflow_progress import Progress
 from hansa.wire.codec import Encoder
@@ -239,6 +239,9 @@ class ServerJob:
         self._crew.aux.server = end
         server.engine.decisions = self._recall.decisions
         server.engine.on_decision = self._decide
+        begun = self._recall.progress
+        if begun.version:
+            server.progress.on_restored = lambda: put_randomness_back(begun.randomness)
         return server
 
     # -- what is heard and told --------------------------------------------------------------------------------
@@ -278,7 +281,7 @@ class ServerJob:
         reach("aggregate.after_before_commit")
         sink, clear = self._commits.sink()
         try:
-            message = Encoder(sink=sink).encode(vars(progress))
+            message = Encoder(sink=sink).encode({**vars(progress), "randomness": randomness()})
         except EncodeError:
             clear()
             raise

@@ -92,10 +92,10 @@ class NetDispatcher(Federation):
 
     def _take_what_came(self) -> bool:
         came = False
-        with self._loop.held(), self._own_randomness():
+        with self._loop.held():
             for delivery in self._sites.deliveries():
                 came = True
-                with self._phases.of("submit"):
+                with self._own_randomness(), self._phases.of("submit"):  # a workflow at work may draw meanwhile
                     self._take_one(delivery)
         return came
 

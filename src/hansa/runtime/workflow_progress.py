@@ -28,6 +28,7 @@ class Progress:
         postings: How many tasks of each name the workflow has posted.
         private: Private sticky properties that workflows and components have set.
         public: Public ones.
+        randomness: The generators of the process, as `hansa.runtime.seeding.randomness` gives them.
     """
 
     version: int = 0
@@ -37,6 +38,7 @@ class Progress:
     postings: Mapping[str, int] = field(default_factory=dict)
     private: State = field(default_factory=dict)
     public: State = field(default_factory=dict)
+    randomness: State = field(default_factory=dict)
 
     @classmethod
     def of(cls, value: object) -> Progress:
