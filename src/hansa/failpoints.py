@@ -156,7 +156,10 @@ class Failpoints:
 
     def _look(self) -> None:
         if self._file is not None:
-            text = self._file.read_text(encoding="utf-8").strip() if self._file.exists() else ""
+            try:
+                text = self._file.read_text(encoding="utf-8").strip()
+            except FileNotFoundError:
+                text = ""
             if text != self._text:
                 self._text = text
                 self._armed, self._clock_s = _read(text)

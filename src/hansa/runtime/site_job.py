@@ -95,6 +95,7 @@ class SiteJob:
         self._transfers: set[asyncio.Task[None]] = set()
         self._uploads: dict[str, asyncio.Future[None]] = {}
         self._is_told_to_end = False
+        self._is_starting = False
 
     # -- the process -------------------------------------------------------------------------------------------
 
@@ -105,6 +106,17 @@ class SiteJob:
             HansaError: The site does not run such a job, the app is not what it should be, or the system refuses.
             OSError: The disk.
         """
+        self._is_starting = True
+        try:
+            await self._launch(app, launcher=launcher, pipes=pipes)
+        finally:
+            self._is_starting = False
+        if self._is_told_to_end and self.is_running:  # meanwhile
+            launcher.kill(self.process)
+        elif self._is_told_to_end:
+            self._over()
+
+    async def _launch(self, app: BlobRef, *, launcher: JobLauncher, pipes: PipeServer) -> None:
         if self._head.get("custom") and not self._rules.allow_custom_code:
             raise ConfigError("the job brings code of its own, which this site does not allow (allow_custom_code)")
         self.paths.make()
@@ -116,6 +128,8 @@ class SiteJob:
             await asyncio.to_thread(unpack, archive, staging)
             staging.rename(self.paths.app)
             archive.unlink()
+        if self._is_told_to_end:
+            return
         token = secrets.token_urlsafe(32)
         pipes.expect(token, self.process)
         threads = int(self._head.get("threads", 1))
@@ -178,6 +192,8 @@ class SiteJob:
         """The job is over: its process may leave by itself for a while, and is then made to."""
         self._is_told_to_end = True
         self._stop_transfers()
+        if self._is_starting:
+            return  # seen to at its end
         if not self.is_running:
             self._over()
         elif grace_s > 0:
