@@ -38,6 +38,15 @@ class Federation(Protocol):
         """
         ...
 
+    async def resubmit(self, peer: Peer, job_id: str, *, first_round: int | None) -> tuple[str, int | None]:
+        """Take a job that is over once more, as a new one; returns its id, and the round it begins with.
+
+        Raises:
+            ConfigError: It is not over, or nothing is kept from which that round could begin.
+            RunError: What was kept is damaged.
+        """
+        ...
+
     def jobs(self) -> list[JobRecord]:
         """All jobs, oldest first."""
         ...
@@ -191,6 +200,12 @@ async def _submit(federation: Federation, peer: Peer, args: Any) -> Json:  # Any
     return {"job": await federation.submit(peer, args.blob)}
 
 
+async def _resubmit(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: ResubmitArguments
+    old = _found(federation, args.job).id
+    new, begins = await federation.resubmit(peer, old, first_round=args.from_round)
+    return {"job": new, "of": old, "from_round": begins}
+
+
 async def _jobs(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: Nothing
     return {"jobs": [federation.view(record) for record in federation.jobs()]}
 
@@ -261,6 +276,13 @@ COMMANDS = _table(
         Permission.SUBMIT,
         "SubmitArguments",
         _submit,
+    ),
+    Command(
+        "resubmit",
+        "Submit a job that is over once more, as a new one that begins from a round of the old one.",
+        Permission.SUBMIT,
+        "ResubmitArguments",
+        _resubmit,
     ),
     Command("jobs", "List all jobs, oldest first.", Permission.VIEW, "Nothing", _jobs),
     Command("job", "Show one job.", Permission.VIEW, "JobArguments", _job),

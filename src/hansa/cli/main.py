@@ -33,6 +33,7 @@ app.command("simulate")(simulate.simulate)
 app.command("provision")(provision.provision)
 for verb in (
     federation.submit,
+    federation.resubmit,
     federation.jobs,
     federation.follow,
     federation.logs,

@@ -9,6 +9,7 @@
         job/              the job's folder as it was submitted
         run/              the record of its run
         deploy/           the apps as they are handed out
+        rounds/, begun/   see hansa.runtime.kept_rounds
 """
 
 from __future__ import annotations
@@ -184,13 +185,14 @@ class JobStore:
             self._lock.close()
             self._lock = None
 
-    def new_job(self, submitted: Path, job: Job, *, submitter: str) -> JobRecord:
+    def new_job(self, submitted: Path, job: Job, *, submitter: str, begun: Path | None = None) -> JobRecord:
         """Put a job on the shelf.
 
         Args:
             submitted: Its folder, checked; it is moved, so it must lie on the same file system.
             job: What lies there.
             submitter: Who submitted it.
+            begun: The folder of the round that it begins from; it is moved, too.
 
         Returns:
             Its record; durable.
@@ -214,6 +216,8 @@ class JobStore:
             for part in ("run", "deploy"):
                 (fresh / part).mkdir(parents=True)
             submitted.rename(fresh / "job")
+            if begun is not None:
+                begun.rename(fresh / "begun")
             _write(fresh, record)
             fresh.rename(self.home / record.id)
             _sync(self.home)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from hansa.errors import ConfigError
 from hansa.jobs.site_view import SiteView
 from hansa.jobs.store import JobRecord
+from hansa.runtime.again import submit_again
 from hansa.runtime.job_office import JobOffice
 from hansa.runtime.job_results import pack_results
 from hansa.runtime.log_tail import last_lines
@@ -75,6 +76,16 @@ class AdminDesk:
         finally:
             archive.unlink(missing_ok=True)
         return record.id
+
+    async def resubmit(self, peer: Peer, job_id: str, *, first_round: int | None) -> tuple[str, int | None]:
+        """Take a job that is over once more; see `submit_again`.
+
+        Raises:
+            ConfigError: It is not over, or nothing is kept from which that round could begin.
+            RunError: What was kept is damaged.
+        """
+        record, begins = await submit_again(self._office, job_id, first_round, submitter=peer.name)
+        return record.id, begins
 
     def jobs(self) -> list[JobRecord]:
         """All jobs, oldest first."""

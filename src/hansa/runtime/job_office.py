@@ -25,6 +25,7 @@ from hansa.runtime.job_feed import JobFeeds
 from hansa.runtime.job_journal import sweep_up
 from hansa.runtime.job_queue import Gpus, JobQueue
 from hansa.runtime.journal_writer import JournalWriter, open_journal
+from hansa.runtime.kept_rounds import ROUNDS
 from hansa.runtime.reunion import Reunion
 from hansa.runtime.run_paths import RunPaths
 from hansa.runtime.running_job import RunningJob, ServerRules
@@ -34,6 +35,7 @@ from hansa.wire.pipe import AsyncPipe, PipeServer
 Send = Callable[[str, Frame], bool]
 TagsOf = Callable[[str], Sequence[str]]
 
+_REUNION = "waits for the sites that were there before the server was started"
 _logger = logging.getLogger("hansa.server")
 
 
@@ -58,7 +60,7 @@ class JobOffice:
         self._feeds = JobFeeds()
         self._background = Background()
         self._reunion = Reunion()
-        self._is_closing = False
+        self.is_closing = False
         self._idle = asyncio.Event()
 
     async def open(self) -> None:
@@ -74,7 +76,11 @@ class JobOffice:
         records = self.store.list()
         for record in records:
             if record.state.is_over:
-                sweep_up(record.id, RunPaths(self._rules.root, record.number, "server"), writer=self._journal)
+                paths, rounds = (
+                    RunPaths(self._rules.root, record.number, "server"),
+                    self.store.home / record.id / ROUNDS,
+                )
+                await sweep_up(record.id, paths, rounds=rounds, writer=self._journal)
             if record.state.is_over or record.state is JobState.PAUSED:
                 continue
             if record.abort is not None:
@@ -131,7 +137,7 @@ class JobOffice:
 
     async def close(self, grace_s: float) -> None:
         """Take and start no more jobs; those that run go on when the server is back."""
-        self._is_closing = True
+        self.is_closing = True
         self.queue.close()
         self._idle.clear()  # it was set when the last job before this ended
         for job in list(self.running.values()):
@@ -154,18 +160,20 @@ class JobOffice:
         Raises:
             ConfigError: The archive or the job is not as it should be; nothing is kept.
         """
-        if self._is_closing:
+        if self.is_closing:
             raise ConfigError("the server is being stopped and takes no jobs")
         with tempfile.TemporaryDirectory(dir=archive.parent, prefix="staging-") as staging:
             folder = Path(staging, "job")
             job, wanted = await asyncio.to_thread(_checked, archive, folder)
             record = self.store.new_job(folder, job, submitter=submitter)  # on this thread: no number is given twice
         reach("submit.after_write")
-        _logger.info("job %s was submitted by %s", record.id, submitter)
+        return self.taken(record, wanted)
+
+    def taken(self, record: JobRecord, wanted: Wanted) -> JobRecord:
+        """A job lies on the shelf: it waits for its turn."""
+        _logger.info("job %s was submitted by %s", record.id, record.submitter)
         if not self._reunion.is_over:
-            self._set(
-                record.id, JobState.SUBMITTED, "waits for the sites that were there before the server was started"
-            )
+            self._set(record.id, JobState.SUBMITTED, _REUNION)
         self._reunion.then(partial(self._enqueue, record, wanted))
         return self.store.get(record.id)
 
@@ -306,7 +314,7 @@ class JobOffice:
     def over(self, job: RunningJob) -> None:
         """See `Network`."""
         self.running.pop(job.id, None)
-        if not self._is_closing:
+        if not self.is_closing:
             self.queue.ended(job.id)
         if not self.running:
             self._idle.set()

@@ -104,12 +104,19 @@ class RunningJob:
         self._home = HomeProcess(
             self.process, launcher=launcher, pipes=pipes, spec_of=self._spec, on_frame=self._from_process
         )
-        self._journal = None if journal is None else JobJournal(self.id, writer=journal, paths=self.paths)
+        self._journal = (
+            None
+            if journal is None
+            else JobJournal(self.id, writer=journal, paths=self.paths, rounds=deployment.rounds, begun=deployment.begun)
+        )
         ways = JobWays(network.send, self._to_process, lambda: bool(self._verdict or self._abort_reason))
         self.at_sites = JobSites(deployment, self.paths, ways=ways, journal=self._journal)
         """Its parts at the sites."""
         self._pipes = pipes
         self._restarting: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self.gone = asyncio.Event()
+        """Set once nothing of it runs here any more, and what is kept of it is kept."""
         self._verdict: tuple[JobState, str | None] | None = None
         self._abort_reason: str | None = None
         self._kill_at: asyncio.TimerHandle | None = None
@@ -147,7 +154,8 @@ class RunningJob:
             return
         for name in chosen:
             self.at_sites.launch_at(name)
-        await self._home.launch()
+        is_begun = self._journal is not None and self._deployment.begun is not None
+        await self._home.launch(await self._journal.recall(1) if self._journal is not None and is_begun else None)
 
     async def resume(self, sites: Iterable[str], gpus: Mapping[str, Sequence[int]]) -> None:
         """Go on where the journal ends: the server was started anew. Sites join as they come back."""
@@ -304,8 +312,17 @@ class RunningJob:
         if self.is_over:
             return
         self.is_over = True
+        if self._journal is not None and not self._is_parked:
+            self._closing = asyncio.get_running_loop().create_task(self._close(self._journal))
+            return
         if not self._is_parked:
             self.paths.drop_blobs()
-            if self._journal is not None:
-                self._journal.drop()
+        self._is_gone()
+
+    async def _close(self, journal: JobJournal) -> None:
+        await journal.close()
+        self._is_gone()
+
+    def _is_gone(self) -> None:
         self._network.over(self)
+        self.gone.set()

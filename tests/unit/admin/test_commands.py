@@ -20,6 +20,7 @@ from source_code import ROOT
 
 MINIMAL: dict[str, dict[str, Any]] = {
     "submit": {"blob": "x.zip"},
+    "resubmit": {"job": "last"},
     "jobs": {},
     "job": {"job": "last"},
     "follow": {"job": "last"},

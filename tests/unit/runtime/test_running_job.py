@@ -374,6 +374,7 @@ def test_a_process_that_dies_is_started_anew_and_goes_on(tmp_path: Path) -> None
             assert waiting == (JobState.WAITING, "its process on the server was killed by SIGKILL; the job goes on")
             assert failed == (JobState.FAILED, "its process on the server was killed by SIGKILL")
             assert stage.network.kinds("a") == [*["launch"] * MOST_DEATHS, "stop"]
+            await stage.job.gone.wait()
             assert stage.network.is_over
         finally:
             await writer.close()
