@@ -97,6 +97,9 @@ class MemoryFederation:
             raise ConfigError(f"job {job_id} is over")
         self.now(job_id, JobState.ABORTED, f"aborted by {by}" + (f": {reason}" if reason else ""))
 
+    async def remove(self, job_id: str, *, by: str) -> None:
+        self.store.remove(job_id)
+
     def sites(self) -> list[SiteView]:
         return self.views
 

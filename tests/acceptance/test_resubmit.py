@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -139,3 +141,19 @@ def test_a_job_that_kept_nothing_begins_at_its_beginning(fed: Federation) -> Non
     assert again.begins_with is None
     assert [each.number for each in again.history.rounds] == [0]
     assert all(np.isfinite(value).all() for value in again.model.values())
+
+
+def test_a_job_that_is_removed_leaves_nothing(fed: Federation) -> None:
+    run = fed.session.submit(draws(rounds=1)).wait(PATIENCE_S)
+    number, digest = run.record.number, run.model_digest
+    again = fed.session.resubmit(run.id, from_round=1)
+    places = [fed.kit(name) / f"run_{number}" for name in ("server", *SITES)]
+    assert all(place.exists() for place in places)
+    assert done("remove", run.id, "--kit", fed.kit("admin")) == f"removed {run.id}\n"
+    with pytest.raises(ConfigError, match="there is no job"):
+        fed.session.run(run.id)
+    assert again.wait(PATIENCE_S).model_digest == digest  # it has what it begins from
+    deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()
+    while any(place.exists() for place in places):
+        assert time.monotonic() < deadline
+        pause.wait(0.05)

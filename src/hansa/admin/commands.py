@@ -83,6 +83,14 @@ class Federation(Protocol):
         """
         ...
 
+    async def remove(self, job_id: str, *, by: str) -> None:
+        """Delete a job that is over, with all that is kept of it.
+
+        Raises:
+            ConfigError: It is not over.
+        """
+        ...
+
     def sites(self) -> list[SiteView]:
         """The sites that are known, by name."""
         ...
@@ -232,6 +240,12 @@ async def _resume(federation: Federation, peer: Peer, args: Any) -> Json:  # Any
     return {"job": federation.view(federation.job(record.id))}
 
 
+async def _remove(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: JobArguments
+    job_id = _found(federation, args.job).id
+    await federation.remove(job_id, by=peer.name)
+    return {"job": job_id}
+
+
 async def _sites(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: Nothing
     return {"sites": [view.as_dict() for view in federation.sites()]}
 
@@ -299,6 +313,13 @@ COMMANDS = _table(
         "pause", "Have a job rest: its processes end, its progress is kept.", Permission.STEER, "JobArguments", _pause
     ),
     Command("resume", "Let a job that rests go on where it was.", Permission.STEER, "JobArguments", _resume),
+    Command(
+        "remove",
+        "Delete a job that is over, with its results, at the server and at its sites.",
+        Permission.STEER,
+        "JobArguments",
+        _remove,
+    ),
     Command("sites", "List the sites that are known, and how they stand.", Permission.VIEW, "Nothing", _sites),
     Command("logs", "Read the end of a participant's log of a job.", Permission.FETCH, "LogsArguments", _logs),
     Command(

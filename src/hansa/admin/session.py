@@ -112,6 +112,17 @@ class AsyncSession:
         run.begins_with = answer["from_round"]
         return run
 
+    async def remove(self, job: str) -> str:
+        """Delete a job that is over: its folder and results at the server, and what its connected sites have of it.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ConfigError: There is none, or several, or it is not over.
+        """
+        return str((await self._link.call("remove", {"job": job}))["job"])
+
     async def jobs(self) -> list[JobRecord]:
         """All jobs of the federation, oldest first."""
         answer = await self._link.call("jobs", {})
@@ -186,6 +197,10 @@ class Session:
     def resubmit(self, job: str, *, from_round: int | None = None) -> RemoteRun:
         """Submit a job that is over once more; see `AsyncSession.resubmit`."""
         return self._wrapped(self._session.resubmit(job, from_round=from_round))
+
+    def remove(self, job: str) -> str:
+        """Delete a job that is over; see `AsyncSession.remove`."""
+        return self._portal.call(self._session.remove(job))
 
     def jobs(self) -> list[JobRecord]:
         """All jobs of the federation, oldest first."""

@@ -151,6 +151,20 @@ def download(
         download_of(session.run(job), output, as_json=as_json)
 
 
+def remove(
+    jobs: Annotated[
+        list[str],
+        typer.Argument(help="Jobs that are over: ids, beginnings of them, numbers or names.", show_default=False),
+    ],
+    kit: KitOption = None,
+    poc: PocOption = None,
+) -> None:
+    """Delete jobs that are over, with their results, at the server and at their sites."""
+    with session_for(kit, poc) as session:
+        for job in [session.run(name).id for name in jobs]:  # all are there, before the first one goes
+            typer.echo(f"removed {session.remove(job)}")
+
+
 # -- which federation -------------------------------------------------------------------------------------------------
 
 

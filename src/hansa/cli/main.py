@@ -41,6 +41,7 @@ for verb in (
     federation.pause,
     federation.resume,
     federation.download,
+    federation.remove,
     federation.sites,
 ):
     app.command(verb.__name__)(verb)

@@ -73,14 +73,9 @@ class JobOffice:
         journal = await asyncio.to_thread(open_journal, self._rules.root / "jobs", project=self._rules.project)
         self._journal = None if journal is None else JournalWriter(journal, self._cannot_keep)
         await self._pipes.start()
+        await _sweep(self.store, self._rules.root, writer=self._journal)
         records = self.store.list()
         for record in records:
-            if record.state.is_over:
-                paths, rounds = (
-                    RunPaths(self._rules.root, record.number, "server"),
-                    self.store.home / record.id / ROUNDS,
-                )
-                await sweep_up(record.id, paths, rounds=rounds, writer=self._journal)
             if record.state.is_over or record.state is JobState.PAUSED:
                 continue
             if record.abort is not None:
@@ -343,6 +338,14 @@ class JobOffice:
         if state.is_over:
             _logger.info("job %s is %s%s", job_id, state.value, f": {reason}" if reason else "")
         self._feeds.wake(job_id)
+
+
+async def _sweep(store: JobStore, root: Path, *, writer: JournalWriter | None) -> None:
+    """Do what jobs that are over did not come to do at their end, since a crash came before."""
+    for record in store.list():
+        if record.state.is_over:
+            paths = RunPaths(root, record.number, "server")
+            await sweep_up(record.id, paths, rounds=store.folder(record.id) / ROUNDS, writer=writer)
 
 
 def _wanted(store: JobStore, record: JobRecord) -> Wanted:

@@ -27,6 +27,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "abort": {"job": "last"},
     "pause": {"job": "last"},
     "resume": {"job": "last"},
+    "remove": {"job": "last"},
     "sites": {},
     "logs": {"job": "last"},
     "results": {"job": "last"},
