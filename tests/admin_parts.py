@@ -75,6 +75,14 @@ class MemoryFederation:
             archive.unlink(missing_ok=True)
             shutil.rmtree(staged, ignore_errors=True)
 
+    async def resubmit(self, peer: Peer, job_id: str, *, first_round: int | None) -> tuple[str, int | None]:
+        record = self.store.get(job_id)
+        if not record.state.is_over:
+            raise ConfigError(f"job {job_id} is not over: it is {record.state.value}")
+        staged = self.folder / "staged"
+        shutil.copytree(self.store.folder(job_id) / "job", staged)
+        return self.store.new_job(staged, Job.load(staged), submitter=peer.name).id, first_round
+
     def jobs(self) -> list[JobRecord]:
         return self.store.list()
 
@@ -88,6 +96,9 @@ class MemoryFederation:
         if self.store.get(job_id).state.is_over:
             raise ConfigError(f"job {job_id} is over")
         self.now(job_id, JobState.ABORTED, f"aborted by {by}" + (f": {reason}" if reason else ""))
+
+    async def remove(self, job_id: str, *, by: str) -> None:
+        self.store.remove(job_id)
 
     def sites(self) -> list[SiteView]:
         return self.views

@@ -92,6 +92,14 @@ class CountsScaffold(ScaffoldSite):
         return super().execute(task_name, shareable, fl_ctx, abort_signal)
 
 
+class Draws(Trains):
+    """The same without a momentum: what it sends depends on nothing but its task."""
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        self._momentum.clear()
+        return super().execute(task_name, shareable, fl_ctx, abort_signal)
+
+
 class SaysWhereItIs(FLComponent):
     """On the server: tells the test which process has the job."""
 

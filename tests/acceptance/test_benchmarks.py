@@ -98,3 +98,15 @@ def test_the_journal_is_measured_beside_bare_sqlite() -> None:
     found = figures("bench_journal")
     assert [figure["rows"] for figure in found] == [1, 8, 64]
     assert all(figure[name]["ms"] > 0 for figure in found for name in ("journal", "bare sqlite3", "fsync"))
+
+
+@pytest.mark.slow
+def test_a_long_run_is_looked_at() -> None:
+    script = ROOT / "benchmarks" / "bench_long_run.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--quick", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {row["what"]: row["verdict"] for row in json.loads(done.stdout)["figures"]}
+    assert rows["history.jsonl, MB"] == "by design"
+    assert len(rows) == 17

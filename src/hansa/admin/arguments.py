@@ -31,6 +31,15 @@ class JobArguments(Arguments):
     job: str = _JOB
 
 
+class ResubmitArguments(Arguments):
+    """See the command `resubmit`."""
+
+    job: str = _JOB
+    from_round: int | None = Field(
+        default=None, ge=0, description="The round it begins with; default: the one after the last that was kept."
+    )
+
+
 class AbortArguments(Arguments):
     """See the command `abort`."""
 

@@ -58,6 +58,8 @@ class AsyncRemoteRun:
     ) -> None:
         self.id = record.id
         self.on_trouble = on_trouble
+        self.begins_with: int | None = None
+        """The round that it begins with, where `resubmit` has made it; None: at the beginning."""
         self._link = link
         self._home = home
         self._patience = patience or Patience()

@@ -39,6 +39,15 @@ class Federation(Protocol):
         """
         ...
 
+    async def resubmit(self, peer: Peer, job_id: str, *, first_round: int | None) -> tuple[str, int | None]:
+        """Take a job that is over once more, as a new one; returns its id, and the round it begins with.
+
+        Raises:
+            ConfigError: It is not over, or nothing is kept from which that round could begin.
+            RunError: What was kept is damaged.
+        """
+        ...
+
     def jobs(self) -> list[JobRecord]:
         """All jobs, oldest first."""
         ...
@@ -72,6 +81,14 @@ class Federation(Protocol):
 
         Raises:
             ConfigError: It does not rest.
+        """
+        ...
+
+    async def remove(self, job_id: str, *, by: str) -> None:
+        """Delete a job that is over, with all that is kept of it.
+
+        Raises:
+            ConfigError: It is not over.
         """
         ...
 
@@ -200,6 +217,12 @@ async def _submit(federation: Federation, peer: Peer, args: Any) -> Json:  # Any
     return {"job": await federation.submit(peer, args.blob)}
 
 
+async def _resubmit(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: ResubmitArguments
+    old = _found(federation, args.job).id
+    new, begins = await federation.resubmit(peer, old, first_round=args.from_round)
+    return {"job": new, "of": old, "from_round": begins}
+
+
 async def _jobs(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: Nothing
     return {"jobs": [federation.view(record) for record in federation.jobs()]}
 
@@ -224,6 +247,12 @@ async def _resume(federation: Federation, peer: Peer, args: Any) -> Json:  # Any
     record = _found(federation, args.job)
     federation.resume(record.id)
     return {"job": federation.view(federation.job(record.id))}
+
+
+async def _remove(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: JobArguments
+    job_id = _found(federation, args.job).id
+    await federation.remove(job_id, by=peer.name)
+    return {"job": job_id}
 
 
 async def _sites(federation: Federation, peer: Peer, args: Any) -> Json:  # Any: Nothing
@@ -276,6 +305,13 @@ COMMANDS = _table(
         "SubmitArguments",
         _submit,
     ),
+    Command(
+        "resubmit",
+        "Submit a job that is over once more, as a new one that begins from a round of the old one.",
+        Permission.SUBMIT,
+        "ResubmitArguments",
+        _resubmit,
+    ),
     Command("jobs", "List all jobs, oldest first.", Permission.VIEW, "Nothing", _jobs),
     Command("job", "Show one job.", Permission.VIEW, "JobArguments", _job),
     Command(
@@ -291,6 +327,13 @@ COMMANDS = _table(
         "pause", "Have a job rest: its processes end, its progress is kept.", Permission.STEER, "JobArguments", _pause
     ),
     Command("resume", "Let a job that rests go on where it was.", Permission.STEER, "JobArguments", _resume),
+    Command(
+        "remove",
+        "Delete a job that is over, with its results, at the server and at its sites.",
+        Permission.STEER,
+        "JobArguments",
+        _remove,
+    ),
     Command("sites", "List the sites that are known, and how they stand.", Permission.VIEW, "Nothing", _sites),
     Command(
         "incidents",

@@ -17,7 +17,7 @@ class Permission(Enum):
     VIEW = "view"
     """See jobs and sites, and follow a job."""
     STEER = "steer"
-    """Stop a job."""
+    """Stop a job, have it rest, delete it once it is over."""
     FETCH = "fetch"
     """Read logs, and take results home."""
 

@@ -42,6 +42,11 @@ class RemoteRun:
         return self._run.id
 
     @property
+    def begins_with(self) -> int | None:
+        """The round that it begins with, of a run that `Session.resubmit` gave; None: at the beginning."""
+        return self._run.begins_with
+
+    @property
     def record(self) -> JobRecord:
         """The job as the server has it now."""
         if not self._run.state.is_over:

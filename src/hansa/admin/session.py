@@ -93,6 +93,37 @@ class AsyncSession:
             answer = await self._link.call("submit", {"blob": ref.name})
         return await self.run(answer["job"])
 
+    async def resubmit(self, job: str, *, from_round: int | None = None) -> AsyncRemoteRun:
+        """Submit a job of the federation that is over once more, as a new one.
+
+        The new job begins with what the server's components and workflows knew before that round of the old one; its
+        sites begin anew. `RemoteRun.begins_with` says with which round.
+
+        Args:
+            job: Its id, the beginning of it, its number, its name, or `last`.
+            from_round: The round that the new job does first; None: the one after the last that was kept, or the
+                first one where none was.
+
+        Raises:
+            ConfigError: The job is not over, or nothing is kept from which that round could begin.
+            HansaError: What was kept is damaged, or the server cannot be reached.
+        """
+        answer = await self._link.call("resubmit", {"job": job, "from_round": from_round})
+        run = await self.run(answer["job"])
+        run.begins_with = answer["from_round"]
+        return run
+
+    async def remove(self, job: str) -> str:
+        """Delete a job that is over: its folder and results at the server, and what its connected sites have of it.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ConfigError: There is none, or several, or it is not over.
+        """
+        return str((await self._link.call("remove", {"job": job}))["job"])
+
     async def jobs(self) -> list[JobRecord]:
         """All jobs of the federation, oldest first."""
         answer = await self._link.call("jobs", {})
@@ -176,6 +207,14 @@ class Session:
     def submit(self, job: Job | str | os.PathLike[str]) -> RemoteRun:
         """Bring a job to the federation; see `AsyncSession.submit`."""
         return self._wrapped(self._session.submit(job))
+
+    def resubmit(self, job: str, *, from_round: int | None = None) -> RemoteRun:
+        """Submit a job that is over once more; see `AsyncSession.resubmit`."""
+        return self._wrapped(self._session.resubmit(job, from_round=from_round))
+
+    def remove(self, job: str) -> str:
+        """Delete a job that is over; see `AsyncSession.remove`."""
+        return self._portal.call(self._session.remove(job))
 
     def jobs(self) -> list[JobRecord]:
         """All jobs of the federation, oldest first."""

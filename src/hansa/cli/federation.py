@@ -1,4 +1,4 @@
-"""`hansa submit`, `jobs`, `follow`, `logs`, `abort`, `pause`, `resume`, `download`, `sites`: what admins do."""
+"""What admins do: `hansa submit`, `resubmit`, `jobs`, `follow`, `logs`, `abort`, `pause`, `resume`, ..."""
 
 from __future__ import annotations
 
@@ -53,6 +53,27 @@ def submit(
     """Submit a job to a federation."""
     with session_for(kit, poc) as session:
         submit_to(session, folder, follow=follow, as_json=as_json)
+
+
+def resubmit(
+    job: JobName,
+    from_round: Annotated[
+        int | None,
+        typer.Option(
+            "--from-round", min=0, help="The round it begins with (default: the one after the last that was kept)."
+        ),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow the job until it is over.")] = False,
+    kit: KitOption = None,
+    poc: PocOption = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a job that is over once more, as a new one that goes on from a round of the old one."""
+    with session_for(kit, poc) as session:
+        run = session.resubmit(job, from_round=from_round)
+        where = "at the beginning: no round was kept" if run.begins_with is None else f"with round {run.begins_with}"
+        _tell(f"job {run.id} begins {where}")
+        show_submitted(run, follow=follow, as_json=as_json)
 
 
 def jobs(kit: KitOption = None, poc: PocOption = None, as_json: Json = False) -> None:
@@ -130,6 +151,20 @@ def download(
         download_of(session.run(job), output, as_json=as_json)
 
 
+def remove(
+    jobs: Annotated[
+        list[str],
+        typer.Argument(help="Jobs that are over: ids, beginnings of them, numbers or names.", show_default=False),
+    ],
+    kit: KitOption = None,
+    poc: PocOption = None,
+) -> None:
+    """Delete jobs that are over, with their results, at the server and at their sites."""
+    with session_for(kit, poc) as session:
+        for job in [session.run(name).id for name in jobs]:  # all are there, before the first one goes
+            typer.echo(f"removed {session.remove(job)}")
+
+
 # -- which federation -------------------------------------------------------------------------------------------------
 
 
@@ -189,7 +224,11 @@ def _is_folder(args: Sequence[str], position: int) -> bool:
 
 def submit_to(session: Session, folder: Path, *, follow: bool, as_json: bool) -> None:
     """Submit a job, and follow it if asked to."""
-    run = session.submit(folder)
+    show_submitted(session.submit(folder), follow=follow, as_json=as_json)
+
+
+def show_submitted(run: RemoteRun, *, follow: bool, as_json: bool) -> None:
+    """Show a job that was just submitted, and follow it if asked to."""
     if follow:
         _tell(f"job {run.id} is submitted")
         follow_to_end(run, as_json=as_json)

@@ -34,6 +34,7 @@ app.command("provision")(provision.provision)
 app.command("faults")(faults.faults)
 for verb in (
     federation.submit,
+    federation.resubmit,
     federation.jobs,
     federation.follow,
     federation.logs,
@@ -41,6 +42,7 @@ for verb in (
     federation.pause,
     federation.resume,
     federation.download,
+    federation.remove,
     federation.sites,
     incidents.incidents,
 ):

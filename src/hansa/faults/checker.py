@@ -112,8 +112,10 @@ def no_orphans(evidence: Evidence) -> Iterator[str]:
 
 def isolation(evidence: Evidence) -> Iterator[str]:
     """The job beside has its own model."""
-    if evidence.bystander is not None and evidence.bystander[0] != evidence.bystander[1]:
-        yield f"the job beside has the model {evidence.bystander[0]}, and should have {evidence.bystander[1]}"
+    # A flipped bit may have been its own.
+    beside = None if may_differ(evidence) else evidence.bystander
+    if beside is not None and beside[0] != beside[1]:
+        yield f"the job beside has the model {beside[0]}, and should have {beside[1]}"
 
 
 def bounded(evidence: Evidence) -> Iterator[str]:

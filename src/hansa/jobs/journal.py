@@ -23,7 +23,7 @@ from hansa.errors import StoreError
 from hansa.jobs.journal_connection import JournalConnection
 from hansa.jobs.journal_database import Database
 from hansa.jobs.journal_lease import claim
-from hansa.jobs.journal_reading import replay, rows_of
+from hansa.jobs.journal_reading import last_commit, replay, rows_of
 from hansa.jobs.journal_rows import (
     CommitRow,
     EventRow,
@@ -193,6 +193,14 @@ class Journal:
             results = rows_of(connection, ResultRow, TABLES[ResultRow].c.job == job, project=self._project)
             used = {blob.name for row in results for blob in row.blobs}
             commits = rows_of(connection, CommitRow, TABLES[CommitRow].c.job == job, project=self._project)
-            return used | {row.file for row in commits if row.file is not None}
+            return used | {name for row in commits if row.file is not None for name in row.file.split("\n")}
 
         return self._connection.run(act)
+
+    def last_commit(self, job: str) -> CommitRow | None:
+        """The last commit of a job.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        return self._connection.run(lambda connection: last_commit(connection, self._project, job=job))

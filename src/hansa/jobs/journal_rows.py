@@ -152,7 +152,7 @@ class CommitRow:
     Attributes:
         workflow: The index of the workflow that committed.
         state: What the job goes on from.
-        file: The name of a file that holds more of it, too large for a row.
+        file: The names of files that hold more of it, too large for a row, each on a line.
         digest: Of the model, or of all that is committed: the same version again must have the same one.
         keeps: Keys of tasks (or of decisions) that stand open beyond this commit.
     """

@@ -5,7 +5,7 @@ Loaded only to check what others wrote (`config.check_shape`, `config.check_meta
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,6 +98,7 @@ class MetaShape(Strict):
     start_deadline_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     start_timeout_s: float = Field(default=60, gt=0, allow_inf_nan=False)
     quorum_wait_s: float = Field(default=600, gt=0, allow_inf_nan=False)
+    keep_rounds: Annotated[int, Field(ge=1)] | Literal["all"] = 1
     resource_spec: dict[str, Any] = {}  # Any: a launcher's own words
 
 

@@ -4,11 +4,13 @@
 
     jobs/
       .lock               held by the server that owns the shelf
+      .last               the highest number that was given, once jobs were removed
       0001-digits/
         state.json        who submitted it and when, its state, and every state it had
         job/              the job's folder as it was submitted
         run/              the record of its run
         deploy/           the apps as they are handed out
+        rounds/, begun/   see hansa.runtime.kept_rounds
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from hansa.jobs.job import Job  # brings NumPy, which a table of jobs needs not
 
 STATE = "state.json"
+LAST = ".last"
+"""Keeps the highest number that was given, once jobs were removed."""
 FORMAT_VERSION = 1
 
 _MAX_SLUG = 60
@@ -186,13 +190,14 @@ class JobStore:
             self._lock.close()
             self._lock = None
 
-    def new_job(self, submitted: Path, job: Job, *, submitter: str) -> JobRecord:
+    def new_job(self, submitted: Path, job: Job, *, submitter: str, begun: Path | None = None) -> JobRecord:
         """Put a job on the shelf.
 
         Args:
             submitted: Its folder, checked; it is moved, so it must lie on the same file system.
             job: What lies there.
             submitter: Who submitted it.
+            begun: The folder of the round that it begins from; it is moved, too.
 
         Returns:
             Its record; durable.
@@ -216,6 +221,8 @@ class JobStore:
             for part in ("run", "deploy"):
                 (fresh / part).mkdir(parents=True)
             submitted.rename(fresh / "job")
+            if begun is not None:
+                begun.rename(fresh / "begun")
             _write(fresh, record)
             fresh.rename(self.home / record.id)
             _sync(self.home)
@@ -231,6 +238,27 @@ class JobStore:
         self.damaged.pop(record.id, None)
         self._records[record.id] = record
         self._keep(record)
+
+    def remove(self, job: str) -> JobRecord:
+        """Take a job that is over off the shelf, with all that lies in its folder; its number is never given again.
+
+        Raises:
+            ConfigError: There is no such job, it is not over, or its folder cannot be removed.
+        """
+        record = self.get(job)
+        if not record.state.is_over:
+            raise ConfigError(f"job {record.id} is not over: it is {record.state.value}")
+        leaving = self.home / f".new-removed-{record.id}"  # what `open` sweeps away, should this end halfway
+        try:
+            (self.home / LAST).write_text(f"{self._next_number() - 1}\n", encoding="ascii")
+            _sync(self.home)
+            (self.home / record.id).rename(leaving)
+            _sync(self.home)
+        except OSError as error:
+            raise ConfigError(f"job {record.id} cannot be removed: {error.strerror}", file=str(self.home)) from None
+        del self._records[record.id]
+        shutil.rmtree(leaving, ignore_errors=True)
+        return record
 
     def folder(self, job: str) -> Path:
         """The folder of a job.
@@ -326,7 +354,15 @@ class JobStore:
     def _next_number(self) -> int:
         # Also past folders that cannot be read: a number is never given twice.
         taken = [int(found[1]) for path in self.home.iterdir() if (found := _ID.fullmatch(path.name))]
-        return max(taken, default=0) + 1
+        return max([*taken, self._last_removed()]) + 1
+
+    def _last_removed(self) -> int:
+        try:
+            return int((self.home / LAST).read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the last job's number cannot be read: {error}", file=str(self.home / LAST)) from None
 
     def _read(self, path: Path) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -12,13 +13,16 @@ from hansa.errors import ConfigError
 from hansa.jobs.incident import Incident
 from hansa.jobs.site_view import SiteView
 from hansa.jobs.store import JobRecord
+from hansa.runtime.again import submit_again
 from hansa.runtime.job_office import JobOffice
 from hansa.runtime.job_results import pack_results
 from hansa.runtime.log_tail import last_lines
+from hansa.runtime.removal import remove_job
 from hansa.runtime.run_paths import RunPaths, file_name
 from hansa.wire.frames import Peer
 
 SERVER = "server"
+_logger = logging.getLogger("hansa.server")
 
 
 class Sites(Protocol):
@@ -76,6 +80,25 @@ class AdminDesk:
         finally:
             archive.unlink(missing_ok=True)
         return record.id
+
+    async def resubmit(self, peer: Peer, job_id: str, *, first_round: int | None) -> tuple[str, int | None]:
+        """Take a job that is over once more; see `submit_again`.
+
+        Raises:
+            ConfigError: It is not over, or nothing is kept from which that round could begin.
+            RunError: What was kept is damaged.
+        """
+        record, begins = await submit_again(self._office, job_id, first_round, submitter=peer.name)
+        return record.id, begins
+
+    async def remove(self, job_id: str, *, by: str) -> None:
+        """Delete a job that is over.
+
+        Raises:
+            ConfigError: It is not over.
+        """
+        record = await remove_job(self._office, self._root, job_id)
+        _logger.info("job %s was removed by %s", record.id, by)
 
     def jobs(self) -> list[JobRecord]:
         """All jobs, oldest first."""

@@ -14,6 +14,7 @@ from hansa.errors import ConfigError
 from hansa.jobs.archive import pack
 from hansa.jobs.config import Side
 from hansa.jobs.job import Job
+from hansa.runtime.kept_rounds import BEGUN, ROUNDS, KeptRounds
 from hansa.wire.frames import BlobRef
 
 START_TIMEOUT_S = 60.0
@@ -98,6 +99,18 @@ class Deployment:
     def takes(self, site: str) -> bool:
         """Whether the job has an app for a site."""
         return self._job.app_name_for(site) is not None
+
+    @property
+    def rounds(self) -> KeptRounds:
+        """The rounds that are kept of it."""
+        wanted = self._job.meta.get("keep_rounds", 1)
+        return KeptRounds(self._folder / ROUNDS, self.job_id, most=None if wanted == "all" else wanted)
+
+    @property
+    def begun(self) -> Path | None:
+        """Where the round lies that it was begun from; None: it begins at its beginning."""
+        folder = self._folder / BEGUN
+        return folder if folder.is_dir() else None
 
     @property
     def seed(self) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hansa.errors import StoreError
+from hansa.errors import MAY_PASS, HansaError, StoreError
 from hansa.failpoints import reach, wall_time
 from hansa.jobs.incident import IncidentCode
 from hansa.jobs.journal import Journal
@@ -36,7 +36,9 @@ from hansa.jobs.journal_rows import (
 from hansa.runtime.background import Background
 from hansa.runtime.file_blobs import Head, Packing
 from hansa.runtime.journal_writer import JournalWriter
+from hansa.runtime.kept_rounds import KeptRound, KeptRounds
 from hansa.runtime.recall import write_recall
+from hansa.runtime.run_folder import what_failed
 from hansa.runtime.run_paths import RunPaths
 from hansa.wire.pipe import FrameReader, pack_frame
 
@@ -60,16 +62,30 @@ class JobJournal:
         job_id: The job.
         writer: Writes rows.
         paths: Where the job's files lie on the server.
+        rounds: Where its last rounds are kept.
+        begun: Where the round lies that it was begun from, until it has one of its own.
     """
 
-    def __init__(self, job_id: str, *, writer: JournalWriter, paths: RunPaths) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        writer: JournalWriter,
+        paths: RunPaths,
+        rounds: KeptRounds | None = None,
+        begun: Path | None = None,
+    ) -> None:
         self._job = job_id
         self._writer = writer
         self._paths = paths
+        self._rounds = rounds
+        self._begun = begun
         self.acknowledge: Callable[[str, list[int]], None] = lambda site, numbers: None
         """Tells a site that results of these numbers need not be kept there any more."""
         self.note: Note = lambda code, text, site: None
         """Notes an incident."""
+        self.failed: Callable[[StoreError], None] = lambda error: None
+        """Told that something cannot be kept: what follows from it must not leave."""
         self._waiting: dict[tuple[str, int], bool] = {}  # results not durable yet: whether to acknowledge them then
         self._tables: dict[str, set[str]] = {}
         self._alarmed: set[str] = set()
@@ -94,7 +110,11 @@ class JobJournal:
     def result(self, site: str, head: Head, *, parts: Sequence[bytes]) -> None:
         """Keep a site's result; its files, as `head` names them, may be deleted afterwards."""
         part, number = str(head["task_id"]), int(head["number"])
-        kept, files = self._link(part, head.get("blobs") or ())
+        try:
+            kept, files = self._link(part, head.get("blobs") or ())
+        except OSError as error:
+            self.failed(_refusal(error))
+            return
         said = {**head, "blobs": [{**blob, "path": ""} for blob in head.get("blobs") or ()]}
         row = ResultRow(
             self._job,
@@ -114,8 +134,12 @@ class JobJournal:
         self._background.begin(self._sync_and_write(row, number, files))
 
     async def _sync_and_write(self, row: ResultRow, number: int, files: Sequence[Path]) -> None:
-        await asyncio.to_thread(_sync, files)
-        self._write(row, number)
+        try:
+            await asyncio.to_thread(_sync, files)
+        except OSError as error:
+            self.failed(_refusal(error))
+        else:
+            self._write(row, number)
 
     def _write(self, row: ResultRow, number: int) -> None:
         def written(outcome: Outcome) -> None:
@@ -165,14 +189,26 @@ class JobJournal:
 
     def commit(self, head: Head, parts: Sequence[bytes], *, then: Callable[[], None]) -> None:
         """Keep a commit; `then` is called once it is durable."""
-        if head.get("blobs"):
+        if head.get("blobs") or self._rounds_to_keep is not None:
             self._background.begin(self._commit_files(head, parts, then))
         else:
             self._write_commit(head, parts, then=then)
 
+    @property
+    def _rounds_to_keep(self) -> KeptRounds | None:
+        """Where commits go while the job runs, if more than the last one is wanted."""
+        return self._rounds if self._rounds is not None and self._rounds.along_the_way else None
+
     async def _commit_files(self, head: Head, parts: Sequence[bytes], then: Callable[[], None]) -> None:
-        files = await asyncio.to_thread(self._take_over, int(head["version"]), head["blobs"])
-        said = {**head, "blobs": [{**blob, "path": ""} for blob in head["blobs"]]}
+        blobs = head.get("blobs") or ()
+        try:
+            files = await asyncio.to_thread(self._take_over, int(head["version"]), blobs)
+        except OSError as error:
+            self.failed(_refusal(error))
+            return
+        said = {**head, "blobs": [{**blob, "path": ""} for blob in blobs]} if blobs else head
+        if self._rounds_to_keep is not None:
+            await asyncio.to_thread(_save, self._rounds_to_keep, pack_frame(said, parts), files)
         self._write_commit(said, parts, then=then, files=files)
 
     def _write_commit(
@@ -248,22 +284,24 @@ class JobJournal:
         ]
         if replay.commit is not None:
             ((head, parts),) = FrameReader().feed(replay.commit.state)
-            names = (replay.commit.file or "").split("\n")
-            frames.append((self._with_files(head, names), parts))
+            frames.append((self._with_files(head, _files_of(replay.commit, self._paths)), parts))
+        elif self._begun is not None:
+            head, parts, files = KeptRound.of(self._begun).frame()
+            frames.append((self._with_files({**head, "history_lines": 0}, files), parts))
         for row in replay.results:
             head = {**json.loads(row.head), "k": "result", "site": row.site}
-            frames.append((self._with_files(head, [blob.name for blob in row.blobs]), row.parts))
+            frames.append((self._with_files(head, [self._paths.kept / blob.name for blob in row.blobs]), row.parts))
         path = self._paths.folder / "recall.bin"
         write_recall(path, frames)
         return path
 
-    def _with_files(self, head: Head, names: Sequence[str]) -> Head:
+    def _with_files(self, head: Head, files: Sequence[Path]) -> Head:
         """A head that names files which its reader may delete."""
         blobs = []
-        for blob, name in zip(head.get("blobs") or (), names, strict=False):
-            target = self._paths.incoming / f"again-{name}"
+        for blob, file in zip(head.get("blobs") or (), files, strict=False):
+            target = self._paths.incoming / f"again-{file.name}"
             target.unlink(missing_ok=True)
-            os.link(self._paths.kept / name, target)
+            os.link(file, target)
             blobs.append({**blob, "path": str(target)})
         return {**head, "blobs": blobs} if blobs else {key: value for key, value in head.items() if key != "blobs"}
 
@@ -286,21 +324,52 @@ class JobJournal:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         self._waiting.clear()  # what was not written is asked for again
 
-    def drop(self) -> None:
-        """The job is over: nobody goes on with it."""
-        self._writer.write(PurgeRow(self._job, keeps_record=True), job=self._job)
-
     def site_died(self, site: str, how: str, *, deaths: int) -> None:
         """Keep how often a job's process at a site has died."""
         self._writer.write(SiteRow(self._job, site, "died", how, deaths, wall_time()), job=self._job)
 
+    async def close(self) -> None:
+        """The job is over: its last commit is kept, and nobody goes on with the rest."""
+        await self.settled()
+        await close_books(self._job, self._paths, rounds=self._rounds, writer=self._writer)
 
-def sweep_up(job_id: str, paths: RunPaths, *, writer: JournalWriter | None) -> None:
-    """Throw away what a job that is over has left to go on with, since a crash came before it did so itself."""
-    if paths.kept.is_dir() or paths.incoming.is_dir():
+
+async def close_books(job_id: str, paths: RunPaths, *, rounds: KeptRounds | None, writer: JournalWriter) -> None:
+    """Keep the last commit of a job that is over, and throw away what else it would have gone on with."""
+    try:
+        commit = await writer.call(lambda journal: journal.last_commit(job_id))
+        if commit is not None and rounds is not None:
+            await asyncio.to_thread(_save, rounds, commit.state, _files_of(commit, paths))
+    except HansaError as error:
+        _logger.error("job %s: its last round cannot be kept: %s", job_id, error)
+    paths.drop_blobs()
+    writer.write(PurgeRow(job_id, keeps_record=True), job=job_id)
+
+
+async def sweep_up(job_id: str, paths: RunPaths, *, rounds: Path, writer: JournalWriter | None) -> None:
+    """Do what a job that is over did not come to do at its end, since a crash came before."""
+    if not (paths.kept.is_dir() or paths.incoming.is_dir()):
+        return
+    if writer is None:
         paths.drop_blobs()
-        if writer is not None:
-            writer.write(PurgeRow(job_id, keeps_record=True), job=job_id)
+    else:
+        await close_books(job_id, paths, rounds=KeptRounds(rounds, job_id, most=None), writer=writer)
+
+
+def _save(rounds: KeptRounds, frame: bytes, files: Sequence[Path]) -> None:
+    """Keep a commit for other jobs; the job itself needs it not, so it does not fail where that cannot be."""
+    try:
+        rounds.save(frame, files)
+    except (HansaError, OSError) as error:
+        _logger.error("a round of a job cannot be kept: %s", error)
+
+
+def _files_of(commit: CommitRow, paths: RunPaths) -> list[Path]:
+    return [paths.kept / name for name in (commit.file or "").split("\n") if name]
+
+
+def _refusal(error: OSError) -> StoreError:
+    return StoreError(what_failed(error), disk_full=error.errno in MAY_PASS)
 
 
 def _probe(journal: Journal, row: EventRow) -> None:

@@ -27,6 +27,7 @@ from hansa.runtime.job_journal import sweep_up
 from hansa.runtime.job_queue import Gpus, JobQueue
 from hansa.runtime.job_rows import mirror_all
 from hansa.runtime.journal_writer import JournalWriter, open_journal
+from hansa.runtime.kept_rounds import ROUNDS
 from hansa.runtime.reunion import Reunion
 from hansa.runtime.run_paths import RunPaths
 from hansa.runtime.running_job import RunningJob, ServerRules
@@ -36,6 +37,7 @@ from hansa.wire.pipe import AsyncPipe, PipeServer
 Send = Callable[[str, Frame], bool]
 TagsOf = Callable[[str], Sequence[str]]
 
+_REUNION = "waits for the sites that were there before the server was started"
 _logger = logging.getLogger("hansa.server")
 
 
@@ -51,7 +53,7 @@ class JobOffice:
 
     def __init__(self, rules: ServerRules, launcher: JobLauncher, *, send: Send, tags_of: TagsOf) -> None:
         self.store = JobStore(rules.root / "jobs")
-        self._journal: JournalWriter | None = None
+        self.journal: JournalWriter | None = None
         self.incidents = Incidents(None)
         self.queue = JobQueue(self)
         self.running: dict[str, RunningJob] = {}
@@ -61,7 +63,7 @@ class JobOffice:
         self._feeds = JobFeeds()
         self._background = Background()
         self._reunion = Reunion()
-        self._is_closing = False
+        self.is_closing = False
         self._idle = asyncio.Event()
 
     async def open(self) -> None:
@@ -70,14 +72,13 @@ class JobOffice:
         Raises:
             ConfigError: Another server has the shelf.
         """
-        self._journal = await _take_possession(self.store, self._rules, self._cannot_keep)
-        self.incidents = Incidents(self._journal)
-        await mirror_all(self.store, self._journal, self.incidents)
+        self.journal = await _take_possession(self.store, self._rules, self._cannot_keep)
+        self.incidents = Incidents(self.journal)
+        await mirror_all(self.store, self.journal, self.incidents)
         await self._pipes.start()
+        await _sweep(self.store, self._rules.root, writer=self.journal)
         records = self.store.list()
         for record in records:
-            if record.state.is_over:
-                sweep_up(record.id, RunPaths(self._rules.root, record.number, "server"), writer=self._journal)
             if record.state.is_over or record.state is JobState.PAUSED:
                 continue
             if record.abort is not None:
@@ -88,7 +89,7 @@ class JobOffice:
             except (HansaError, OSError) as error:
                 self._set(record.id, JobState.FAILED, f"its folder is damaged: {error}")
                 continue
-            if self._journal is None and record.state is not JobState.SUBMITTED:
+            if self.journal is None and record.state is not JobState.SUBMITTED:
                 self._set(record.id, JobState.FAILED, "the server was stopped while the job ran, without a journal")
                 continue
             if record.state is JobState.SUBMITTED:
@@ -126,7 +127,7 @@ class JobOffice:
             network=self,
             launcher=self._launcher,
             pipes=self._pipes,
-            journal=self._journal,
+            journal=self.journal,
         )
         if not self.store.get(record.id).state.is_over:  # else aborted meanwhile
             self.running[record.id] = job
@@ -134,7 +135,7 @@ class JobOffice:
 
     async def close(self, grace_s: float) -> None:
         """Take and start no more jobs; those that run go on when the server is back."""
-        self._is_closing = True
+        self.is_closing = True
         self.queue.close()
         self._idle.clear()  # it was set when the last job before this ended
         for job in list(self.running.values()):
@@ -145,8 +146,8 @@ class JobOffice:
             except TimeoutError:
                 _logger.error("jobs whose processes do not end in time: %s", ", ".join(sorted(self.running)))
         await self._pipes.close()
-        if self._journal is not None:
-            await self._journal.close()
+        if self.journal is not None:
+            await self.journal.close()
         self.store.close()
 
     # -- what admins do ----------------------------------------------------------------------------------------
@@ -157,18 +158,20 @@ class JobOffice:
         Raises:
             ConfigError: The archive or the job is not as it should be; nothing is kept.
         """
-        if self._is_closing:
+        if self.is_closing:
             raise ConfigError("the server is being stopped and takes no jobs")
         with tempfile.TemporaryDirectory(dir=archive.parent, prefix="staging-") as staging:
             folder = Path(staging, "job")
             job, wanted = await asyncio.to_thread(_checked, archive, folder)
             record = self.store.new_job(folder, job, submitter=submitter)  # on this thread: no number is given twice
         reach("submit.after_write")
-        _logger.info("job %s was submitted by %s", record.id, submitter)
+        return self.taken(record, wanted)
+
+    def taken(self, record: JobRecord, wanted: Wanted) -> JobRecord:
+        """A job lies on the shelf: it waits for its turn."""
+        _logger.info("job %s was submitted by %s", record.id, record.submitter)
         if not self._reunion.is_over:
-            self._set(
-                record.id, JobState.SUBMITTED, "waits for the sites that were there before the server was started"
-            )
+            self._set(record.id, JobState.SUBMITTED, _REUNION)
         self._reunion.then(partial(self._enqueue, record, wanted))
         return self.store.get(record.id)
 
@@ -209,7 +212,7 @@ class JobOffice:
         """
         record, running = self.store.get(job_id), self.running.get(job_id)
         is_running = record.state in (JobState.RUNNING, JobState.WAITING) and record.abort is None
-        if running is None or not is_running or self._journal is None:
+        if running is None or not is_running or self.journal is None:
             raise ConfigError(f"job {record.id} cannot be paused: it is {record.state.value}")
         self._set(job_id, JobState.PAUSED, reason)
         running.pause()
@@ -309,7 +312,7 @@ class JobOffice:
     def over(self, job: RunningJob) -> None:
         """See `Network`."""
         self.running.pop(job.id, None)
-        if not self._is_closing:
+        if not self.is_closing:
             self.queue.ended(job.id)
         if not self.running:
             self._idle.set()
@@ -355,6 +358,14 @@ async def _take_possession(
         store.close()
         raise
     return None if journal is None else JournalWriter(journal, on_failure)
+
+
+async def _sweep(store: JobStore, root: Path, *, writer: JournalWriter | None) -> None:
+    """Do what jobs that are over did not come to do at their end, since a crash came before."""
+    for record in store.list():
+        if record.state.is_over:
+            paths = RunPaths(root, record.number, "server")
+            await sweep_up(record.id, paths, rounds=store.folder(record.id) / ROUNDS, writer=writer)
 
 
 def _wanted(store: JobStore, record: JobRecord) -> Wanted:

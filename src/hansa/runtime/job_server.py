@@ -286,6 +286,7 @@ class ServerJob:
             clear()
             raise
         self.record.flush()
+        rounds = self.record.run.history.rounds
         self._crew.tell(
             {
                 "k": "commit",
@@ -293,6 +294,7 @@ class ServerJob:
                 "workflow": progress.workflow,
                 "postings": progress.postings,
                 "history_lines": self.record.run.history.num_lines,
+                "first_round": rounds[-1].number + 1 if rounds else 0,
             },
             message,
         )

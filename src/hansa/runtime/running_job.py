@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from hansa.errors import HansaError, StoreError
+from hansa.errors import MAY_PASS, HansaError, StoreError
 from hansa.failpoints import reach
 from hansa.jobs.incident import IncidentCode
 from hansa.jobs.life import JobState
@@ -25,6 +25,7 @@ from hansa.runtime.job_sites import END_GRACE_S, JobSites, JobWays
 from hansa.runtime.journal_writer import JournalWriter
 from hansa.runtime.log_tail import last_word
 from hansa.runtime.relay import Head
+from hansa.runtime.run_folder import what_failed
 from hansa.runtime.run_paths import RunPaths
 from hansa.wire.frames import Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
@@ -105,20 +106,29 @@ class RunningJob:
         self.process = f"{self.id}@server"
         self.progress: dict[str, Any] = {}  # Any: JSON
         self.paths = RunPaths(rules.root, deployment.number, "server")
-        self._deployment = deployment
-        self._rules = rules
+        self.deployment = deployment
+        self.rules = rules
         self._network = network
         self._home = HomeProcess(
-            self.process, launcher=launcher, pipes=pipes, spec_of=self._spec, on_frame=self._from_process
+            self.process, launcher=launcher, pipes=pipes, spec_of=partial(_spec_of, self), on_frame=self._from_process
         )
-        self._journal = None if journal is None else JobJournal(self.id, writer=journal, paths=self.paths)
+        self._journal = (
+            None
+            if journal is None
+            else JobJournal(self.id, writer=journal, paths=self.paths, rounds=deployment.rounds, begun=deployment.begun)
+        )
         ways = JobWays(
             network.send, self._to_process, lambda: bool(self._verdict or self._abort_reason), note=self._note
         )
+        if self._journal is not None:
+            self._journal.failed = self.cannot_be_kept
         self.at_sites = JobSites(deployment, self.paths, ways=ways, journal=self._journal)
         """Its parts at the sites."""
-        self._pipes = pipes
+        self.pipes = pipes
         self._restarting: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self.gone = asyncio.Event()
+        """Set once nothing of it runs here any more, and what is kept of it is kept."""
         self._verdict: tuple[JobState, str | None] | None = None
         self._abort_reason: str | None = None
         self._kill_at: asyncio.TimerHandle | None = None
@@ -136,14 +146,9 @@ class RunningJob:
         """Frames of the job's process that wait for a commit to be durable."""
         return self._home.num_held
 
-    @property
-    def is_waiting_for_room(self) -> bool:
-        """Whether it waits until it can be kept again."""
-        return self._no_store is not None and not self._home.is_launched
-
     def takes(self, site: str) -> bool:
         """Whether it has an app for a site."""
-        return self._deployment.takes(site)
+        return self.deployment.takes(site)
 
     # -- beginning ---------------------------------------------------------------------------------------------
 
@@ -156,33 +161,20 @@ class RunningJob:
         self.at_sites.choose(sites, gpus)
         chosen = self.sites  # others may join meanwhile
         self.paths.make()
-        await asyncio.to_thread(self._deployment.prepare, chosen)
+        await asyncio.to_thread(self.deployment.prepare, chosen)
         if self._abort_reason is not None:
             self._finish(JobState.ABORTED, self._abort_reason)
             return
         for name in chosen:
             self.at_sites.launch_at(name)
-        await self._home.launch()
+        is_begun = self._journal is not None and self.deployment.begun is not None
+        await self._home.launch(await self._journal.recall(1) if self._journal is not None and is_begun else None)
 
     async def resume(self, sites: Iterable[str], gpus: Mapping[str, Sequence[int]]) -> None:
         """Go on where the journal ends: the server was started anew. Sites join as they come back."""
         self.at_sites.choose(sites, gpus)
         self.paths.make()
         await self._restart("the server was started anew")
-
-    def _spec(self, token: str, recall: Path | None) -> ProcessSpec:
-        threads = self._deployment.threads
-        args = {**self._deployment.server_args(self.sites), "policy": self._rules.policy()}
-        return ProcessSpec(
-            name=self.process,
-            entry=ENTRY,
-            address=self._pipes.address,
-            token=token,
-            folder=self._rules.root,
-            log=self.paths.log,
-            environment=job_environment(os.environ, poc=self._rules.poc, gpus=None, threads=threads),
-            args={**args, "recall": None if recall is None else str(recall)},
-        )
 
     def attach(self, pipe: AsyncPipe) -> None:
         """The job's process has called back."""
@@ -237,6 +229,7 @@ class RunningJob:
             self._end()
             return
         if self._no_store is not None and self._abort_reason is None:
+            self._home.num_deaths -= 1  # it was no fault of its own
             self._restarting = asyncio.get_running_loop().create_task(self._rest_and_restart())
             return
         is_wanted = self._verdict is None and self._abort_reason is None
@@ -273,7 +266,6 @@ class RunningJob:
         assert self._journal is not None
         assert self._no_store is not None
         cause = self._no_store
-        self._home.num_deaths -= 1
         await self._journal.writable(cause, is_wanted=lambda: self._abort_reason is None)
         self._no_store = None
         await self._restart(cause)
@@ -282,7 +274,7 @@ class RunningJob:
         assert self._journal is not None
         self._network.changed(self, JobState.WAITING, reason=f"{how}; the job goes on")
         try:
-            await asyncio.to_thread(self._deployment.prepare, self.sites)
+            await asyncio.to_thread(self.deployment.prepare, self.sites)
             recall = await self._journal.recall(self._home.num_starts + 1)
             self.at_sites.remember(self._journal.deaths)
             if self._abort_reason is None:
@@ -291,6 +283,10 @@ class RunningJob:
                 await self._home.launch(recall)
                 return
         except (HansaError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in MAY_PASS and self._abort_reason is None:
+                self._no_store = f"the disk of the server takes nothing: {what_failed(error)}"
+                self._restarting = asyncio.get_running_loop().create_task(self._rest_and_restart())
+                return
             self._finish(JobState.FAILED, f"{how}, and the job cannot go on: {error}")
         else:
             self._finish(JobState.ABORTED, self._abort_reason)
@@ -366,8 +362,33 @@ class RunningJob:
         if self.is_over:
             return
         self.is_over = True
+        if self._journal is not None and not self._is_parked:
+            self._closing = asyncio.get_running_loop().create_task(self._close(self._journal))
+            return
         if not self._is_parked:
             self.paths.drop_blobs()
-            if self._journal is not None:
-                self._journal.drop()
+        self._is_gone()
+
+    async def _close(self, journal: JobJournal) -> None:
+        await journal.close()
+        self._is_gone()
+
+    def _is_gone(self) -> None:
         self._network.over(self)
+        self.gone.set()
+
+
+def _spec_of(job: RunningJob, token: str, recall: Path | None) -> ProcessSpec:
+    """How a job's process on the server is started."""
+    threads = job.deployment.threads
+    args = {**job.deployment.server_args(job.sites), "policy": job.rules.policy()}
+    return ProcessSpec(
+        name=job.process,
+        entry=ENTRY,
+        address=job.pipes.address,
+        token=token,
+        folder=job.rules.root,
+        log=job.paths.log,
+        environment=job_environment(os.environ, poc=job.rules.poc, gpus=None, threads=threads),
+        args={**args, "recall": None if recall is None else str(recall)},
+    )

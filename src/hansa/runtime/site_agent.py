@@ -17,6 +17,7 @@ from hansa.provision.kit import Kit
 from hansa.runtime.fork_server import ExitReport, ForkServer
 from hansa.runtime.log_tail import last_lines
 from hansa.runtime.relay import RELAY
+from hansa.runtime.removal import FORGET, forget
 from hansa.runtime.run_paths import RunPaths, left_behind
 from hansa.runtime.site_job import END_GRACE_S, SiteJob, SiteRules, held
 from hansa.wire.frames import Frame
@@ -114,6 +115,8 @@ class SiteAgent:
                 left.drop_blobs()
             if job is not None:
                 job.stop(self._forks, grace_s=min(float(frame.head.get("grace_s", END_GRACE_S)), END_GRACE_S))
+        elif frame.kind == FORGET:
+            self._begin(self._forget(frame))
         elif frame.kind == "park":
             if job is not None:
                 self._left[job.id] = job.paths
@@ -149,6 +152,12 @@ class SiteAgent:
             return
         _logger.info("job %s is started", frame.job)
         self._client.send(Frame("launched", frame.job))
+
+    async def _forget(self, frame: Frame) -> None:
+        number = frame.head.get("run_number")
+        if frame.job not in self._jobs and isinstance(number, int):
+            self._left.pop(frame.job, None)
+            await asyncio.to_thread(forget, RunPaths(self._kit.folder, number, self._rules.name), frame.job)
 
     def _over(self, job: SiteJob) -> None:
         if self._jobs.get(job.id) is job:

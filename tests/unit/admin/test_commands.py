@@ -20,6 +20,7 @@ from source_code import ROOT
 
 MINIMAL: dict[str, dict[str, Any]] = {
     "submit": {"blob": "x.zip"},
+    "resubmit": {"job": "last"},
     "jobs": {},
     "job": {"job": "last"},
     "follow": {"job": "last"},
@@ -27,6 +28,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "pause": {"job": "last"},
     "incidents": {},
     "resume": {"job": "last"},
+    "remove": {"job": "last"},
     "sites": {},
     "logs": {"job": "last"},
     "results": {"job": "last"},

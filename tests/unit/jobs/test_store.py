@@ -197,3 +197,18 @@ def test_a_name_that_fits_none_or_several_is_refused(store: JobStore, name: str,
 def test_the_last_of_no_jobs_is_none() -> None:
     with pytest.raises(ConfigError, match="no job was ever submitted"):
         find_job([], "last")
+
+
+def test_a_job_that_is_removed_is_gone_and_its_number_is_not_given_again(store: JobStore) -> None:
+    first, last = submit(store), submit(store)
+    with pytest.raises(ConfigError, match="is not over: it is SUBMITTED"):
+        store.remove(last.id)
+    store.update(last.id, JobState.ABORTED)
+    store.remove(last.id)
+    assert [record.id for record in store.list()] == [first.id]
+    assert not (store.home / last.id).exists()
+    store.close()
+    again = JobStore(store.home)
+    again.open()
+    assert submit(again).number == 3
+    again.close()

@@ -113,7 +113,8 @@ def test_files_go_when_nothing_needs_them(tmp_path: Path) -> None:
         await stage.journal.settled()
         await stage.journal.sweep()
         assert stage.kept == ["commit-5-0"]
-        stage.journal.drop()
+        await stage.journal.close()
+        assert not stage.paths.kept.exists()
 
     play(tmp_path, story)
 

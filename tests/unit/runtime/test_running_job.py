@@ -377,6 +377,7 @@ def test_a_process_that_dies_is_started_anew_and_goes_on(tmp_path: Path) -> None
             assert waiting == (JobState.WAITING, "its process on the server was killed by SIGKILL; the job goes on")
             assert failed == (JobState.FAILED, "its process on the server was killed by SIGKILL")
             assert stage.network.kinds("a") == [*["launch"] * MOST_DEATHS, "stop"]
+            await stage.job.gone.wait()
             assert stage.network.is_over
         finally:
             await writer.close()
@@ -409,7 +410,6 @@ def test_a_job_whose_commit_finds_no_room_waits_and_goes_on_from_what_was_kept(t
             waiting = "the journal cannot be written: no space is left; the job goes on once it can be"
             assert stage.network.states == [(JobState.WAITING, waiting)]
             stage.job.exited(ExitReport(-9, 1.0, 0))
-            await stage.until(lambda: stage.job.is_waiting_for_room)
             journal.is_full = False
             await stage.until(lambda: len(stage.launcher.launched) == 2)
             (event,) = await writer.call(lambda journal: journal.events(job=stage.job.id))
