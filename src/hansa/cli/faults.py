@@ -37,6 +37,9 @@ def faults(
     folder: Annotated[
         Path | None, typer.Option("--dir", "-d", help="Where federations are set up (default: a temporary folder).")
     ] = None,
+    virtual: Annotated[
+        int, typer.Option("--virtual", min=0, help="So many seeds of the pure core in virtual time, and no processes.")
+    ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folders of all federations.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -46,6 +49,9 @@ def faults(
     from hansa.faults.campaign import Setting, run_campaign
     from hansa.jobs.job import Job
 
+    if virtual:
+        _run_virtual(virtual, as_json=as_json)
+        return
     wanted = _seeds(seeds)
     with ExitStack() as cleanup:
         if folder is None:
@@ -79,6 +85,40 @@ def faults(
         _print_sum(verdicts)
     if wrong:
         raise RunError(f"{len(wanted)} seeds, {len(wrong)} with something wrong; see {setting.folder}")
+
+
+def _run_virtual(number: int, *, as_json: bool) -> None:
+    """Seeds in virtual time: a bar, a line for each that is wrong, and its trace."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from hansa.faults.virtual import run_seed
+
+    console = Console(stderr=True, highlight=False)
+    began = time.perf_counter()
+    seeds = track(range(number), "seeds in virtual time", console=console, transient=True)
+    outcomes = [run_seed(seed) for seed in seeds]
+    wrong = [each for each in outcomes if each.problems]
+    for each in wrong:
+        console.print(f"seed {each.seed}: {'; '.join(each.faults)}", style="red", markup=False, soft_wrap=True)
+        for line in (*each.problems, *each.trace):
+            console.print(f"    {line}", markup=False, soft_wrap=True)
+    total = {
+        "num_seeds": number,
+        "num_faults": sum(len(each.faults) for each in outcomes),
+        "tasks_trained": sum(each.num_trained for each in outcomes),
+        "seeds_wrong": len(wrong),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    if as_json:
+        print_json(total)
+    else:
+        for name, value in total.items():
+            typer.echo(f"{name.replace('_', ' ').removeprefix('num '):15} {value}")
+    if wrong:
+        raise RunError(f"{number} seeds in virtual time, {len(wrong)} with something wrong")
 
 
 def _seeds(text: str) -> list[int]:

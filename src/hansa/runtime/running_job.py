@@ -25,7 +25,6 @@ from hansa.runtime.job_sites import END_GRACE_S, JobSites, JobWays
 from hansa.runtime.journal_writer import JournalWriter
 from hansa.runtime.log_tail import last_word
 from hansa.runtime.relay import Head
-from hansa.runtime.run_folder import what_failed
 from hansa.runtime.run_paths import RunPaths
 from hansa.wire.frames import Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
@@ -190,7 +189,7 @@ class RunningJob:
         match head.get("k"):
             case "disk":
                 self._disk(head.get("cause"))
-            case "running" | "waiting" if self._abort_reason is not None:
+            case "running" | "waiting" if self._abort_reason is not None or self._verdict is not None:
                 pass  # sites leave since they were told to
             case "running":
                 self._network.changed(self, JobState.RUNNING, reason=None)
@@ -283,8 +282,8 @@ class RunningJob:
                 await self._home.launch(recall)
                 return
         except (HansaError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in MAY_PASS and self._abort_reason is None:
-                self._no_store = f"the disk of the server takes nothing: {what_failed(error)}"
+            if _may_pass(error) and self._abort_reason is None:
+                self._no_store = f"what is needed to go on cannot be read or written: {error}"
                 self._restarting = asyncio.get_running_loop().create_task(self._rest_and_restart())
                 return
             self._finish(JobState.FAILED, f"{how}, and the job cannot go on: {error}")
@@ -376,6 +375,13 @@ class RunningJob:
     def _is_gone(self) -> None:
         self._network.over(self)
         self.gone.set()
+
+
+def _may_pass(error: HansaError | OSError) -> bool:
+    """Whether it may help to wait."""
+    if isinstance(error, StoreError):
+        return error.job is None
+    return isinstance(error, OSError) and error.errno in MAY_PASS
 
 
 def _spec_of(job: RunningJob, token: str, recall: Path | None) -> ProcessSpec:
