@@ -305,7 +305,9 @@ class NetCrew:
                 return self._result(member, head, message)
             case "lost":
                 assignment = self._owed(member, head)
-                return None if assignment is None else self._lost(assignment, str(head.get("cause")))
+                if assignment is None or head.get("number") != assignment.number:
+                    return None  # it has got the task under another number since, from another process before this one
+                return self._lost(assignment, str(head.get("cause")))
             case "ask":
                 self._answer(member, head, message)
             case "failed":
