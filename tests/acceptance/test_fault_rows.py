@@ -9,6 +9,8 @@ import pytest
 from hansa.faults.arena import Arena
 from hansa.faults.campaign import Setting, Trial
 from hansa.faults.plan import Fault, FaultKind, Plan
+from hansa.jobs.incident import IncidentCode
+from hansa.jobs.life import JobState
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +46,18 @@ ROWS: dict[str, tuple[Fault, ...]] = {
     "F37 nobody is let through": (Fault(FaultKind.REFUSE, "all", "task.after_recv", 3, 2.0),),
     "damage on the way": (Fault(FaultKind.CORRUPT, "all", "result.mid_stream", 3, 0.5),),
 }
+
+
+def test_a_commit_that_is_damaged_is_never_loaded(trial: Trial) -> None:
+    fault = Fault(FaultKind.BIT_FLIP, "server", "aggregate.mid", 5, 0.0)
+    verdict = trial.run(Plan(99, SITES, (fault,), has_bystander=False, recipe="momentum"))
+    assert verdict.violations == []
+    assert verdict.evidence is not None
+    (each,) = verdict.evidence.happened
+    assert "server/run_" in each.note
+    assert verdict.evidence.record.state is JobState.FAILED
+    assert "is damaged: its digest is another one" in str(verdict.evidence.record.reason)
+    assert IncidentCode.FILE_DAMAGED.value in [each.code for each in verdict.evidence.incidents]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from hansa.faults.arena import SERVER, Arena, working_below
 from hansa.faults.campaign import Setting, Trial
 from hansa.faults.plan import draw
 from hansa.faults.sample_job import sample_job
+from hansa.jobs.life import JobState
 from poc_parts import assert_nothing_left, command, done
 
 pytestmark = pytest.mark.slow
@@ -53,9 +54,25 @@ def test_what_is_wrong_is_found_said_and_kept(tmp_path: Path) -> None:
         verdict = trial.run(plan)
         rules = {violation.rule for violation in verdict.violations}
         assert "equal outcome" in rules
-        arena.end(SERVER, signal.SIGKILL)
-        arena.start(SERVER)
     assert working_below(tmp_path) == []
+
+
+def test_a_record_that_is_damaged_is_mended_and_said(tmp_path: Path) -> None:
+    with Arena(tmp_path / "arena", ["site-1"]) as arena:
+        run = arena.session.submit(sample_job("momentum", rounds=2)).wait(120)
+        arena.end(SERVER, signal.SIGTERM)
+        (arena.kit(SERVER) / "jobs" / run.id / "state.json").write_text("{", encoding="utf-8")
+        arena.start(SERVER)
+        (job,) = arena.session.jobs()
+        assert [change.state for change in job.changes] == [change.state for change in run.record.changes]
+        assert job.state is JobState.COMPLETED
+        kit = arena.folder / "admin"
+        incidents = json.loads(done("incidents", "--kit", kit, "--json"))
+        assert [each["code"] for each in incidents] == ["file.damaged"]
+        assert "mended from the journal" in done("incidents", "--kit", kit, "--job", run.id)
+        assert "no incidents" in done("incidents", "--kit", kit, "--since", "1")
+        refused = command("incidents", "--kit", kit, "--job", "nope")
+        assert (refused.returncode, refused.stderr) == (2, "hansa: job: there is no job 'nope'\n")
 
 
 @pytest.mark.parametrize(

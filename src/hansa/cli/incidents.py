@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from hansa.cli.output import plain, print_json
 
 if TYPE_CHECKING:
     from hansa.jobs.incident import Incident
+
+_WIDE = 240
 
 
 def incidents(
@@ -46,5 +49,4 @@ def _print(found: Sequence[Incident]) -> None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.at))
         cells = (str(each.number), when, each.code, each.job or "", each.site or "", each.text)
         table.add_row(*(escape(plain(cell)) for cell in cells))
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else 240)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)

@@ -296,14 +296,28 @@ class JobJournal:
         return path
 
     def _with_files(self, head: Head, files: Sequence[Path]) -> Head:
-        """A head that names files which its reader may delete."""
+        """A head that names files which its reader may delete.
+
+        Raises:
+            StoreError: One is not what was kept.
+        """
         blobs = []
         for blob, file in zip(head.get("blobs") or (), files, strict=False):
+            self._check(file, digest=blob["digest"])
             target = self._paths.incoming / f"again-{file.name}"
             target.unlink(missing_ok=True)
             os.link(file, target)
             blobs.append({**blob, "path": str(target)})
         return {**head, "blobs": blobs} if blobs else {key: value for key, value in head.items() if key != "blobs"}
+
+    def _check(self, file: Path, *, digest: str) -> None:
+        try:
+            with file.open("rb") as stream:
+                found = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        except FileNotFoundError:
+            raise StoreError(f"{file} is missing", job=self._job) from None
+        if found != digest:
+            raise StoreError(f"{file} is damaged: its digest is another one", job=self._job)
 
     async def writable(self, text: str, *, is_wanted: Callable[[], bool]) -> None:
         """Until the journal can be written again, which is tried now and then; the first thing written is the cause.

@@ -28,6 +28,8 @@ from hansa.wire.message import Message
 _MOST_TARGETS = 64
 """Sites that one frame of a task goes to: the first are at work while others are still asked."""
 
+_NOT_GIVEN = "%s answers task %r (%r), which it was not given; it is refused, and further ones are not logged"
+
 _logger = logging.getLogger("hansa.server")
 
 
@@ -328,12 +330,7 @@ class NetCrew:
             self.send_acks()
         elif not member.was_refused:
             member.was_refused = True
-            _logger.warning(
-                "%s answers task %r (%r), which it was not given; it is refused, and further ones are not logged",
-                member.name,
-                head.get("task_id"),
-                number,
-            )
+            _logger.warning(_NOT_GIVEN, member.name, head.get("task_id"), number)
         return None
 
     def _result(self, member: Member, head: Head, message: Message | DecodeError | None) -> Delivery | None:

@@ -286,6 +286,8 @@ class RunningJob:
                 self._no_store = f"what is needed to go on cannot be read or written: {error}"
                 self._restarting = asyncio.get_running_loop().create_task(self._rest_and_restart())
                 return
+            if isinstance(error, StoreError):
+                self._note(IncidentCode.FILE_DAMAGED, f"{error.cause}; the job fails")
             self._finish(JobState.FAILED, f"{how}, and the job cannot go on: {error}")
         else:
             self._finish(JobState.ABORTED, self._abort_reason)
