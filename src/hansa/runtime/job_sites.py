@@ -25,6 +25,8 @@ END_GRACE_S = 5.0
 """How long processes of a job may take to leave once it is over."""
 
 _MOST_GIVEN = 256
+_MOST_INCIDENTS = 50
+"""Of a site in one job, by its own word: the list is for others, too."""
 _INCIDENTS = {
     "disk": (IncidentCode.SITE_DISK, "the disk of {site} takes nothing: {cause}; its result waits"),
     "damaged": (IncidentCode.SITE_DAMAGED, "{site} takes no part in the job any more: {cause}"),
@@ -47,6 +49,7 @@ class _Part:
     is_told_to_end: bool = False  # its process is not missed any more
     was_refused: bool = False  # some frame of it
     given: dict[str, None] = field(default_factory=dict)  # the ids of its latest tasks
+    num_incidents: int = 0  # that it has reported itself
     num_early: int = 0  # results that it may have been asked for by a server before this one
 
     def gives(self, task_id: str) -> None:
@@ -209,6 +212,9 @@ class JobSites:
             return
         head["site"] = site
         if head["k"] in _INCIDENTS:
+            part.num_incidents += 1
+            if part.num_incidents > _MOST_INCIDENTS:
+                return
             code, text = _INCIDENTS[head["k"]]
             self._ways.note(code, text.format(site=site, cause=printable(head["cause"])), site)
             return

@@ -48,6 +48,7 @@ class SiteAgent:
         self._on_connected = on_connected
         self._jobs: dict[str, SiteJob] = {}
         self._left = left_behind(kit.folder, kit.identity.name)  # by an agent before this one
+        self._later: dict[str, asyncio.TimerHandle] = {}  # jobs that the disk has no room for yet
         self._pipes = PipeServer(kit.folder / "sockets", self._called_back)
         settings = kit.settings
         self._rules = SiteRules(
@@ -111,6 +112,8 @@ class SiteAgent:
         elif frame.kind == "launch":
             self._begin(self._launch(frame))
         elif frame.kind == "stop":
+            if (later := self._later.pop(frame.job, None)) is not None:
+                later.cancel()
             if (left := self._left.pop(frame.job, None)) is not None:
                 left.drop_blobs()
             if job is not None:
@@ -129,6 +132,7 @@ class SiteAgent:
     async def _launch(self, frame: Frame) -> None:
         job = self._jobs.get(frame.job)
         self._left.pop(frame.job, None)
+        self._later.pop(frame.job, None)
         if job is not None:  # it runs, or is being started
             job.present()
             return
@@ -144,7 +148,7 @@ class SiteAgent:
                 self._left[frame.job] = failed.paths
             if isinstance(error, OSError) and error.errno in MAY_PASS:
                 _logger.warning("job %s cannot be started here yet: %s", frame.job, error)
-                asyncio.get_running_loop().call_later(_DISK_PAUSE_S, self.frame, frame)
+                self._later[frame.job] = asyncio.get_running_loop().call_later(_DISK_PAUSE_S, self.frame, frame)
                 return
             reason = str(error) if isinstance(error, HansaError) else f"{type(error).__name__}: {error}"
             _logger.error("job %s cannot be started here: %s", frame.job, reason)
