@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hansa.faults.virtual import NUM_ROUNDS, NUM_SITES, World, run_seed
 
-SEEDS = range(120)
+SEEDS = range(80)
 
 
 def test_many_seeds_lose_nothing() -> None:
@@ -13,7 +13,7 @@ def test_many_seeds_lose_nothing() -> None:
     kinds = {fault.split(": ")[1].split(" site-")[0] for each in outcomes for fault in each.faults}
     assert kinds == {"server", "home", "site", "site job", "power", "link", "disk", "flip"}
     assert any(each.num_trained > NUM_SITES * NUM_ROUNDS for each in outcomes)  # faults do cost work
-    assert sum(each.is_equal for each in outcomes) > 100
+    assert sum(each.is_equal for each in outcomes) > 60
 
 
 def test_a_seed_gives_the_same_run_each_time() -> None:
@@ -31,7 +31,7 @@ class Forgetful(World):
 
 
 def test_a_journal_that_is_lost_is_noticed() -> None:
-    outcomes = [run_seed(seed, Forgetful) for seed in range(40)]
+    outcomes = [run_seed(seed, Forgetful) for seed in range(25)]
     wrong = [each for each in outcomes if each.problems]
     assert wrong
     assert all(any("server" in fault or "power" in fault for fault in each.faults) for each in wrong)
