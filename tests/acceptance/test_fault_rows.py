@@ -49,12 +49,12 @@ ROWS: dict[str, tuple[Fault, ...]] = {
 
 
 def test_a_commit_that_is_damaged_is_never_loaded(trial: Trial) -> None:
-    fault = Fault(FaultKind.BIT_FLIP, "server", "aggregate.mid", 5, 0.0)
+    fault = Fault(FaultKind.BIT_FLIP, "server", "commit.after_before_broadcast", 2, 0.0)
     verdict = trial.run(Plan(99, SITES, (fault,), has_bystander=False, recipe="momentum"))
     assert verdict.violations == []
     assert verdict.evidence is not None
     (each,) = verdict.evidence.happened
-    assert "server/run_" in each.note
+    assert "/kept/commit-" in each.note
     assert verdict.evidence.record.state is JobState.FAILED
     assert "is damaged: its digest is another one" in str(verdict.evidence.record.reason)
     assert IncidentCode.FILE_DAMAGED.value in [each.code for each in verdict.evidence.incidents]

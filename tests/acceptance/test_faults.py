@@ -36,8 +36,8 @@ def test_twenty_seeds_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_job_of_ones_own(tmp_path: Path) -> None:
-    folder = sample_job("momentum", rounds=4, name="mine").save(tmp_path / "mine")
-    text = done("faults", folder, "--seeds", "3", "--sites", "2", "--faults", "1", "--json", timeout=300)
+    sample_job("momentum", rounds=4, name="mine").save(tmp_path / "mine")
+    text = done("faults", tmp_path / "mine", "--seeds", "3", "--sites", "2", "--faults", "1", "--json", timeout=300)
     found = json.loads(text)
     assert found["results_lost"] == found["models_unequal"] == found["wedged"] == 0
     assert [each["sites"] for each in found["seeds"]] == [2, 2, 2]

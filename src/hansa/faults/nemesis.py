@@ -75,6 +75,8 @@ class Nemesis:
             with marker(self.arena.folder) as path:
                 self.happened.append(self._play(fault, path))
             self.arena.disarm()
+        if not self._has_begun:
+            self.begin()
         self.arena.wake_all()
 
     def _arm(self, fault: Fault, path: Path) -> None:
