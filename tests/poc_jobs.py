@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hansa.apis.app_constant import AppConstants
+from hansa.apis.app_event_type import AppEventType
 from hansa.apis.client import Client
 from hansa.apis.controller import Controller, Task
 from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
@@ -108,6 +110,40 @@ class SaysWhereItIs(FLComponent):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.START_RUN:
             say_in(STARTED)
+
+
+class Fills(FLComponent):
+    """Writes megabytes into the job's own folder at one participant, once a task has begun there or a round is done."""
+
+    hears = frozenset((EventType.BEFORE_TASK_EXECUTION, AppEventType.ROUND_DONE))
+
+    def __init__(self, where: str, megabytes: int = 20, number: int = 1) -> None:
+        super().__init__()
+        self._where, self._megabytes, self._number = where, megabytes, number
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        here = "server" if event_type == AppEventType.ROUND_DONE else fl_ctx.get_identity_name()
+        if event_type not in self.hears or here != self._where:
+            return
+        self._number -= 1
+        if self._number == 0:
+            engine = fl_ctx.get_engine()
+            run = Path(engine.get_workspace().get_run_dir(fl_ctx.get_prop(FLContextKey.CURRENT_RUN)))
+            (run / "scratch.bin").write_bytes(b"x" * self._megabytes * 1_000_000)
+
+
+class Kills(FLComponent):
+    """Ends the job's process on the server whenever that round is aggregated."""
+
+    hears = frozenset((AppEventType.BEFORE_AGGREGATION,))
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type in self.hears and fl_ctx.get_prop(AppConstants.CURRENT_ROUND) == self._number:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Sums(Controller):

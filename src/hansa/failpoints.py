@@ -140,7 +140,7 @@ class Failpoints:
         self._file = Path(text[1:]) if text.startswith("@") else None
         self._text = "" if self._file is not None else text
         self._armed, self._clock_s = _read(self._text)
-        self.is_armed = bool(self._armed) or self._file is not None
+        self.is_armed = bool(self._armed or self._clock_s) or self._file is not None
 
     def reach(self, name: str) -> None:
         """Do what is to happen here."""

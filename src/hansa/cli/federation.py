@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -153,15 +154,25 @@ def download(
 
 def remove(
     jobs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="Jobs that are over: ids, beginnings of them, numbers or names.", show_default=False),
-    ],
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", min=0, help="All jobs that ended more than so many days ago.")
+    ] = None,
     kit: KitOption = None,
     poc: PocOption = None,
 ) -> None:
     """Delete jobs that are over, with their results, at the server and at their sites."""
+    if bool(jobs) == (older_than is not None):
+        raise ConfigError("name jobs, or say --older-than DAYS", key="JOBS")
     with session_for(kit, poc) as session:
-        for job in [session.run(name).id for name in jobs]:  # all are there, before the first one goes
+        if older_than is None:
+            chosen = [session.run(name).id for name in jobs or ()]  # all are there, before the first one goes
+        else:
+            before = time.time() - older_than * 86400
+            chosen = [one.id for one in session.jobs() if one.ended_at is not None and one.ended_at < before]
+        for job in chosen:
             typer.echo(f"removed {session.remove(job)}")
 
 

@@ -178,9 +178,11 @@ class Trial:
         return Verdict(plan, evidence, violations, time.monotonic() - began, recoveries(evidence))
 
     def _job(self, recipe: str, seed: int) -> Job:
-        if self._setting.job is not None and seed == 0:
-            return self._setting.job
-        return sample_job(recipe, rounds=self._setting.rounds, seed=seed, name=f"{recipe}-{seed}")
+        """What is submitted: it waits for all sites, since with fewer of them it would have another model."""
+        job = self._setting.job
+        if job is None or seed != 0:
+            job = sample_job(recipe, rounds=self._setting.rounds, seed=seed, name=f"{recipe}-{seed}")
+        return replace(job, meta={"mandatory_clients": list(self._arena.sites), **job.meta})
 
     def _undisturbed(self, recipe: str, seed: int) -> str | None:
         """The model's digest where nothing happens; of a job that gives another one each time None."""

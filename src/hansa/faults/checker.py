@@ -128,7 +128,9 @@ def bounded(evidence: Evidence) -> Iterator[str]:
 def explained(evidence: Evidence) -> Iterator[str]:
     """Each fault has its incident, and there are no incidents without a fault."""
     num_jobs = 1 if evidence.bystander is None else 2
-    causes = [cause for each in evidence.happened for cause in _incidents_of(each, num_jobs)]
+    # A process that is killed while it is being ended, since nothing could be kept, is no incident.
+    is_resting = any(each.came_about and each.fault.point == "disk.journal" for each in evidence.happened)
+    causes = [cause for each in evidence.happened for cause in _incidents_of(each, num_jobs, is_resting=is_resting)]
     seen = Counter((each.code, each.site or "") for each in evidence.incidents)
     for code, about in dict.fromkeys((cause.code.value, cause.site) for cause in causes if cause.least):
         least = sum(cause.least for cause in causes if (cause.code.value, cause.site) == (code, about))
@@ -182,12 +184,12 @@ class _Cause:
     most: int
 
 
-def _incidents_of(each: Happened, num_jobs: int) -> Iterator[_Cause]:
+def _incidents_of(each: Happened, num_jobs: int, *, is_resting: bool) -> Iterator[_Cause]:
     fault, kind = each.fault, each.fault.kind
     if not each.came_about:
         return
     for where in each.where:
-        yield from _incidents_at(where, each)
+        yield from _incidents_at(where, each, is_resting=is_resting)
     if kind is FaultKind.POWER_CUT:
         yield _Cause(IncidentCode.SERVER_DIED, "", 1, 1)
     elif kind is FaultKind.BIT_FLIP:
@@ -198,11 +200,11 @@ def _incidents_of(each: Happened, num_jobs: int) -> Iterator[_Cause]:
         yield _Cause(IncidentCode.SITE_DISK, "*", 0, most)
 
 
-def _incidents_at(where: str, each: Happened) -> Iterator[_Cause]:
+def _incidents_at(where: str, each: Happened, *, is_resting: bool) -> Iterator[_Cause]:
     kind = each.fault.kind
     is_noted = each.fault.point not in _AT_THE_END
     if kind is FaultKind.KILL and where == "server's job":
-        yield _Cause(IncidentCode.JOB_PROCESS_DIED, "", is_noted, 1)
+        yield _Cause(IncidentCode.JOB_PROCESS_DIED, "", is_noted and not is_resting, 1)
     elif kind is FaultKind.KILL and where.endswith("'s job"):
         yield _Cause(IncidentCode.SITE_PROCESS_DIED, where.removesuffix("'s job"), is_noted, 1)
     elif kind in (FaultKind.KILL, FaultKind.BIT_FLIP) and where == "server":

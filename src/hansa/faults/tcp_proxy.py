@@ -198,7 +198,9 @@ class _Stream:
         if at is None or not self._passed <= at < self._passed + len(data):
             return data
         spoiled = bytearray(data)
-        spoiled[at - self._passed] ^= 1 << self._random.randrange(8)
+        # Not from `_random`: how often that is drawn from depends on the pieces in which bytes happen to come.
+        bit = random.Random(f"{self._pair.seed} {self._way.value} {at}").randrange(8)
+        spoiled[at - self._passed] ^= 1 << bit
         return bytes(spoiled)
 
 

@@ -33,6 +33,8 @@ class IncidentCode(Enum):
     """The server's disk takes nothing: it is full, or fails; what was to be written waits."""
     SITE_DISK = "site.disk"
     """A site's disk takes nothing; its result waits."""
+    OVER_QUOTA = "job.over_quota"
+    """A job takes more of the disk than the machine gives it: on the server it fails, a site takes no part any more."""
     FILE_DAMAGED = "file.damaged"
     """A file that was kept on the server is damaged or missing; the job that needs it fails."""
 

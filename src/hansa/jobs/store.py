@@ -5,6 +5,7 @@
     jobs/
       .lock               held by the server that owns the shelf
       .last               the highest number that was given, once jobs were removed
+      .removed            the stamps and numbers of jobs that were removed, one a line, the newest last
       0001-digits/
         state.json        who submitted it and when, its state, and every state it had
         job/              the job's folder as it was submitted
@@ -38,6 +39,7 @@ LAST = ".last"
 """Keeps the highest number that was given, once jobs were removed."""
 FORMAT_VERSION = 1
 
+_REMOVED, _MOST_REMOVED = ".removed", 10_000
 _MAX_SLUG = 60
 _ID = re.compile(r"(\d{4,})-[A-Za-z0-9_.-]+")
 
@@ -85,6 +87,11 @@ class JobRecord:
     def reason(self) -> str | None:
         """Why it stands so: what it waits for, or what went wrong."""
         return self.changes[-1].reason
+
+    @property
+    def stamp(self) -> str:
+        """What tells it from a job of the same id on another server."""
+        return f"{self.id}@{self.submitted_at!r}"
 
     @property
     def started_at(self) -> float | None:
@@ -251,6 +258,7 @@ class JobStore:
         leaving = self.home / f".new-removed-{record.id}"  # what `open` sweeps away, should this end halfway
         try:
             (self.home / LAST).write_text(f"{self._next_number() - 1}\n", encoding="ascii")
+            self._note_removed(record)
             _sync(self.home)
             (self.home / record.id).rename(leaving)
             _sync(self.home)
@@ -259,6 +267,21 @@ class JobStore:
         del self._records[record.id]
         shutil.rmtree(leaving, ignore_errors=True)
         return record
+
+    def _note_removed(self, record: JobRecord) -> None:
+        file = self.home / _REMOVED
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        lines = [*lines, f"{record.number} {record.stamp}"][-_MOST_REMOVED:]
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def removed(self) -> dict[str, int]:
+        """The numbers of the jobs that were removed last, by stamp."""
+        try:
+            lines = (self.home / _REMOVED).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return {}
+        found = (line.partition(" ") for line in lines)
+        return {stamp: int(number) for number, _, stamp in found if number.isdecimal()}
 
     def folder(self, job: str) -> Path:
         """The folder of a job.

@@ -49,7 +49,7 @@ class Kit:
         certificate: PEM.
         key: PEM.
         ca: The project's authority, PEM.
-        settings: The settings file; of a site with what `local/site.json` says in its place.
+        settings: The settings file; with what `local/site.json` or `local/server.json` says in its place.
     """
 
     folder: Path
@@ -96,8 +96,8 @@ class Kit:
             host, port = str(server["host"]), int(server["port"])
         except (KeyError, TypeError, ValueError):
             raise KitError("names no host and port of the server", file=str(startup / SETTINGS_FILES[found])) from None
-        if found is Role.CLIENT:
-            settings = with_local(settings, root)
+        if found is not Role.ADMIN:
+            settings = with_local(settings, root, found)
         return cls(root, identity, host, port, certificate, key, ca, settings)
 
 

@@ -1,4 +1,4 @@
-"""What a site says itself, against what its kit says: the kit is signed by the project, the machine is the site's."""
+"""What a machine says itself, against what its kit says: the project signs the kit, the machine is its owner's."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hansa.provision.identity import KitError
-from hansa.provision.project_values import SITE_SETTINGS, Reader, site_settings
+from hansa.provision.identity import KitError, Role
+from hansa.provision.project_values import DISK_SETTINGS, SITE_SETTINGS, Reader, disk_settings, site_settings
 
-FILE = "local/site.json"
+FILES: Mapping[Role, str] = {Role.CLIENT: "local/site.json", Role.SERVER: "local/server.json"}
 _MOST_BYTES = 1 << 20
 
 
-def with_local(settings: Mapping[str, Any], kit: Path) -> dict[str, Any]:  # Any: JSON
-    """A site's settings, those in `local/site.json` in the place of the kit's; the keys are those of project.yml.
+def with_local(settings: Mapping[str, Any], kit: Path, role: Role) -> dict[str, Any]:  # Any: JSON
+    """A server's or a site's settings, those in its local file in the place of the kit's.
+
+    The keys are those of project.yml: of a site all that it offers to jobs, of a server what it gives them of its disk.
 
     Raises:
         ConfigError: The file has a mistake in it.
     """
-    file = kit / FILE
+    file = kit / FILES[role]
     try:
         with file.open("rb") as stream:
             content = json.loads(stream.read(_MOST_BYTES))
@@ -31,8 +33,11 @@ def with_local(settings: Mapping[str, Any], kit: Path) -> dict[str, Any]:  # Any
     except (ValueError, RecursionError) as error:
         raise KitError(f"is no JSON: {error}", file=str(file)) from None
     if not isinstance(content, dict):
-        raise KitError('must be an object, as in {"max_jobs": 1}', file=str(file))
+        raise KitError('must be an object, as in {"job_disk_mb": 5000}', file=str(file))
     reader = Reader(content, str(file))
+    if role is Role.SERVER:
+        reader.check_keys(DISK_SETTINGS, (), ignored=[])
+        return {**settings, **disk_settings(reader)}
     reader.check_keys(SITE_SETTINGS, (), ignored=[])
     own = site_settings(reader)
     if "enable_byoc" not in content:

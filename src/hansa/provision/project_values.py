@@ -16,7 +16,9 @@ _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _EMAIL = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.'+-]{{0,63}}@{_LABEL}(?:\.{_LABEL})*")
-SITE_SETTINGS = frozenset({"enable_byoc", "tags", "max_jobs", "gpus", "memory_mb", "cpus"})
+DISK_SETTINGS = frozenset({"job_disk_mb", "keep_jobs_days"})
+"""The keys of what a machine, the server's or a site's, gives jobs of its disk."""
+SITE_SETTINGS = frozenset({"enable_byoc", "tags", "max_jobs", "gpus", "memory_mb", "cpus"}) | DISK_SETTINGS
 """The keys of what a site offers to jobs."""
 _RESERVED = ("server", "admin", "all")
 
@@ -212,4 +214,13 @@ def site_settings(reader: Reader) -> dict[str, Any]:  # Any: JSON
     for key in ("memory_mb", "cpus"):
         if key in reader.content:
             settings[key] = reader.number(key, least=0.1, most=1e9)
-    return settings
+    return {**settings, **disk_settings(reader)}
+
+
+def disk_settings(reader: Reader) -> dict[str, Any]:  # Any: JSON
+    """What a machine gives jobs of its disk."""
+    found = {
+        "job_disk_mb": reader.number("job_disk_mb", least=1, most=1e9),
+        "keep_jobs_days": reader.number("keep_jobs_days", least=0.001, most=36500),
+    }
+    return {key: value for key, value in found.items() if value is not None}

@@ -18,6 +18,7 @@ from hansa.runtime.job_office import JobOffice
 from hansa.runtime.job_results import pack_results
 from hansa.runtime.log_tail import last_lines
 from hansa.runtime.removal import remove_job
+from hansa.runtime.rest import pause, unpause
 from hansa.runtime.run_paths import RunPaths, file_name
 from hansa.wire.frames import Peer
 
@@ -126,7 +127,7 @@ class AdminDesk:
         Raises:
             ConfigError: It does not run.
         """
-        self._office.pause(job_id, f"paused by {by}")
+        pause(self._office, job_id, f"paused by {by}")
 
     def resume(self, job_id: str) -> None:
         """Let a job that rests go on.
@@ -134,7 +135,7 @@ class AdminDesk:
         Raises:
             ConfigError: It does not rest.
         """
-        self._office.unpause(job_id)
+        unpause(self._office, job_id)
 
     def sites(self) -> list[SiteView]:
         """The sites that are known, by name."""

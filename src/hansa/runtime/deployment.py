@@ -30,11 +30,15 @@ class Deployment:
         number: Its number here.
         root: The server's workspace root.
         tags: What sites say of themselves.
+        stamp: What tells the job from one of the same id on another server.
     """
 
-    def __init__(self, folder: Path, *, job_id: str, number: int, root: Path, tags: dict[str, Sequence[str]]) -> None:
+    def __init__(
+        self, folder: Path, *, job_id: str, number: int, root: Path, tags: dict[str, Sequence[str]], stamp: str = ""
+    ) -> None:
         self.job_id = job_id
         self.number = number
+        self._stamp = stamp
         self._folder = folder
         self._root = root
         self._tags = tags
@@ -84,6 +88,7 @@ class Deployment:
         app = self._app_name(site)
         return self._archives[app][0], {
             "run_number": self.number,
+            "stamp": self._stamp,
             "config_file": f"{app}/config/{Side.CLIENT.file_name}",
             "num_sites": self._num_sites,
             "seed": self.seed,

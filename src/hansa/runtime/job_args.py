@@ -33,6 +33,8 @@ class ServerArgs:
         quorum_wait_s: How long to wait for sites once too many are lost.
         policy: What classes the job may name.
         recall: The file that says where to go on, if the process was started before; see `hansa.runtime.recall`.
+        gave_up: Why the run has failed, if nothing is left to do but to write what there is; see
+            `hansa.runtime.salvage`.
     """
 
     job_id: str
@@ -51,6 +53,7 @@ class ServerArgs:
     quorum_wait_s: float = 600.0
     policy: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
     recall: str | None = None
+    gave_up: str | None = None
 
 
 @dataclass(frozen=True)

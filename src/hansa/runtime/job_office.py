@@ -21,6 +21,7 @@ from hansa.jobs.wanted import Wanted, read
 from hansa.runtime.background import Background
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, JobLauncher
+from hansa.runtime.housekeeping import DiskWatch
 from hansa.runtime.incidents import Incidents
 from hansa.runtime.job_feed import JobFeeds
 from hansa.runtime.job_journal import sweep_up
@@ -28,9 +29,10 @@ from hansa.runtime.job_queue import Gpus, JobQueue
 from hansa.runtime.job_rows import mirror_all
 from hansa.runtime.journal_writer import JournalWriter, open_journal
 from hansa.runtime.kept_rounds import ROUNDS
+from hansa.runtime.removal import remove_old
 from hansa.runtime.reunion import Reunion
 from hansa.runtime.run_paths import RunPaths
-from hansa.runtime.running_job import RunningJob, ServerRules
+from hansa.runtime.running_job import RunningJob, ServerRules, watched
 from hansa.wire.frames import Frame
 from hansa.wire.pipe import AsyncPipe, PipeServer
 
@@ -65,6 +67,7 @@ class JobOffice:
         self._reunion = Reunion()
         self.is_closing = False
         self._idle = asyncio.Event()
+        self._watches: dict[str, DiskWatch] = {}
 
     async def open(self) -> None:
         """Read what is on the shelf; jobs that waited wait again.
@@ -77,23 +80,26 @@ class JobOffice:
         await mirror_all(self.store, self.journal, self.incidents)
         await self._pipes.start()
         await _sweep(self.store, self._rules.root, writer=self.journal)
+        await remove_old(self, self._rules)
         records = self.store.list()
         for record in records:
             if record.state.is_over or record.state is JobState.PAUSED:
                 continue
             if record.abort is not None:
-                self._set(record.id, JobState.ABORTED, record.abort)
+                self.set(record.id, JobState.ABORTED, reason=record.abort)
                 continue
             try:
-                wanted = await asyncio.to_thread(_wanted, self.store, record)
+                wanted = await asyncio.to_thread(wanted_by, self.store, record)
             except (HansaError, OSError) as error:
-                self._set(record.id, JobState.FAILED, f"its folder is damaged: {error}")
+                self.set(record.id, JobState.FAILED, reason=f"its folder is damaged: {error}")
                 continue
             if self.journal is None and record.state is not JobState.SUBMITTED:
-                self._set(record.id, JobState.FAILED, "the server was stopped while the job ran, without a journal")
+                self.set(
+                    record.id, JobState.FAILED, reason="the server was stopped while the job ran, without a journal"
+                )
                 continue
             if record.state is JobState.SUBMITTED:
-                self._reunion.then(partial(self._enqueue, record, wanted))
+                self.when_reunited(record, wanted)
             else:
                 await self._resume(record, wanted)
         self._reunion.wait_for(next((record.sites for record in reversed(records) if record.sites), ()))
@@ -102,12 +108,14 @@ class JobOffice:
         """Let a job go on that ran when the server ended."""
         if record.state is JobState.SCHEDULED:
             self.store.update(record.id, JobState.DEPLOYING)
-        self._set(record.id, JobState.WAITING, "the server was started anew; the job goes on when its sites are back")
+        self.set(
+            record.id, JobState.WAITING, reason="the server was started anew; the job goes on when its sites are back"
+        )
         self.queue.adopted(record.id, wanted, gpus={site: record.gpus.get(site, ()) for site in record.sites})
         try:
             job = await self._make(record, record.sites)
         except (HansaError, OSError) as error:
-            self._set(record.id, JobState.FAILED, f"it cannot go on: {error}")
+            self.set(record.id, JobState.FAILED, reason=f"it cannot go on: {error}")
             self.queue.ended(record.id)
         else:
             self._background.begin(job.resume(record.sites, record.gpus))
@@ -118,6 +126,7 @@ class JobOffice:
             self.store.folder(record.id),
             job_id=record.id,
             number=record.number,
+            stamp=record.stamp,
             root=self._rules.root,
             tags={name: self._tags_of(name) for name in sites},
         )
@@ -131,6 +140,7 @@ class JobOffice:
         )
         if not self.store.get(record.id).state.is_over:  # else aborted meanwhile
             self.running[record.id] = job
+            self._watches[record.id] = watched(job, self.store.folder(record.id))
         return job
 
     async def close(self, grace_s: float) -> None:
@@ -171,8 +181,8 @@ class JobOffice:
         """A job lies on the shelf: it waits for its turn."""
         _logger.info("job %s was submitted by %s", record.id, record.submitter)
         if not self._reunion.is_over:
-            self._set(record.id, JobState.SUBMITTED, _REUNION)
-        self._reunion.then(partial(self._enqueue, record, wanted))
+            self.set(record.id, JobState.SUBMITTED, reason=_REUNION)
+        self.when_reunited(record, wanted)
         return self.store.get(record.id)
 
     def _enqueue(self, record: JobRecord, wanted: Wanted) -> None:
@@ -202,32 +212,10 @@ class JobOffice:
         self.queue.cancelled(job_id)
         for site in record.sites:  # where it may have kept something, if it was paused
             self.send(site, Frame("stop", job_id, {"reason": reason, "grace_s": 0.0}))
-        self._set(job_id, JobState.ABORTED, reason)
+        self.set(job_id, JobState.ABORTED, reason=reason)
 
-    def pause(self, job_id: str, reason: str) -> None:
-        """Have a job rest.
-
-        Raises:
-            ConfigError: There is no such job, or it does not run.
-        """
-        record, running = self.store.get(job_id), self.running.get(job_id)
-        is_running = record.state in (JobState.RUNNING, JobState.WAITING) and record.abort is None
-        if running is None or not is_running or self.journal is None:
-            raise ConfigError(f"job {record.id} cannot be paused: it is {record.state.value}")
-        self._set(job_id, JobState.PAUSED, reason)
-        running.pause()
-
-    def unpause(self, job_id: str) -> None:
-        """Let a job that rests go on, when its turn comes.
-
-        Raises:
-            ConfigError: There is no such job, or it does not rest.
-        """
-        record = self.store.get(job_id)
-        if record.state is not JobState.PAUSED or job_id in self.running:
-            raise ConfigError(f"job {record.id} cannot go on: it is {record.state.value}")
-        wanted = _wanted(self.store, record)
-        self._set(job_id, JobState.SUBMITTED, None)
+    def when_reunited(self, record: JobRecord, wanted: Wanted) -> None:
+        """Have a job wait for its turn, once the sites are back that were there before the server was started."""
         self._reunion.then(partial(self._enqueue, record, wanted))
 
     def view(self, job_id: str) -> JobRecord:
@@ -271,14 +259,14 @@ class JobOffice:
             if job_id not in self.running:
                 self.queue.ended(job_id)
                 return
-            self._set(job_id, JobState.DEPLOYING, None)
+            self.set(job_id, JobState.DEPLOYING, reason=None)
             if record.started_at is None:
                 await job.begin(sites, gpus)
             else:
                 await job.resume(sites, gpus)
         except (HansaError, OSError) as error:
             if job is None:
-                self._set(job_id, JobState.FAILED, str(error))
+                self.set(job_id, JobState.FAILED, reason=str(error))
                 self.queue.ended(job_id)
             else:
                 job.fail(str(error))
@@ -286,7 +274,7 @@ class JobOffice:
     def join(self, job_id: str, site: str, *, gpus: Sequence[int]) -> None:
         """See `Office`."""
         job = self.running.get(job_id)
-        if job is not None and job.takes(site):
+        if job is not None and job.deployment.takes(site):
             job.at_sites.join(site, gpus or None)
             record = self.store.get(job_id)
             self.store.update(job_id, record.state, reason=record.reason, sites=sorted({*record.sites, site}))
@@ -294,11 +282,11 @@ class JobOffice:
 
     def waits(self, job_id: str, reason: str) -> None:
         """See `Office`."""
-        self._set(job_id, JobState.SUBMITTED, reason)
+        self.set(job_id, JobState.SUBMITTED, reason=reason)
 
     def expired(self, job_id: str, reason: str) -> None:
         """See `Office`."""
-        self._set(job_id, JobState.FAILED, reason)
+        self.set(job_id, JobState.FAILED, reason=reason)
 
     # -- what running jobs say (hansa.runtime.running_job.Network) ---------------------------------------------
 
@@ -307,13 +295,16 @@ class JobOffice:
         if state is None:
             self._feeds.wake(job.id)
         else:
-            self._set(job.id, state, reason)
+            self.set(job.id, state, reason=reason)
 
     def over(self, job: RunningJob) -> None:
         """See `Network`."""
         self.running.pop(job.id, None)
+        if (watch := self._watches.pop(job.id, None)) is not None:
+            watch.stop()
         if not self.is_closing:
             self.queue.ended(job.id)
+            self._background.begin(remove_old(self, self._rules))
         if not self.running:
             self._idle.set()
 
@@ -336,7 +327,8 @@ class JobOffice:
         if running is not None:
             running.cannot_be_kept(error)
 
-    def _set(self, job_id: str, state: JobState, reason: str | None) -> None:
+    def set(self, job_id: str, state: JobState, *, reason: str | None) -> None:
+        """Bring a job to another state, and tell those who follow it."""
         self.store.update(job_id, state, reason=reason)
         if state.is_over:
             _logger.info("job %s is %s%s", job_id, state.value, f": {reason}" if reason else "")
@@ -368,7 +360,12 @@ async def _sweep(store: JobStore, root: Path, *, writer: JournalWriter | None) -
             await sweep_up(record.id, paths, rounds=store.folder(record.id) / ROUNDS, writer=writer)
 
 
-def _wanted(store: JobStore, record: JobRecord) -> Wanted:
+def wanted_by(store: JobStore, record: JobRecord) -> Wanted:
+    """What a job wants of the federation.
+
+    Raises:
+        ConfigError: Its folder is damaged.
+    """
     return read(Job.load(store.folder(record.id) / "job"))
 
 

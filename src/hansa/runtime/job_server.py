@@ -41,6 +41,7 @@ from hansa.runtime.run import RunStatus, Timings
 from hansa.runtime.run_folder import RunFolder, what_failed
 from hansa.runtime.run_log import LogFile
 from hansa.runtime.run_record import RunRecord, config_of, verdict, versions
+from hansa.runtime.salvage import salvage
 from hansa.runtime.seeding import put_randomness_back, randomness, seed_everything, task_seed
 from hansa.runtime.server_side import ServerSettings, ServerSide
 from hansa.runtime.workflow_progress import Progress
@@ -65,6 +66,8 @@ def main(spec: ProcessSpec) -> None:
 def run_job(pipe: FramePipe, args: ServerArgs) -> tuple[RunStatus, str | None]:
     """Run a job to its end; returns how it ended, and why."""
     try:
+        if args.gave_up is not None:
+            return salvage(args)
         with ExitStack() as cleanup:
             job = Job.load(args.job_folder)
             Path(args.run_folder).mkdir(parents=True, exist_ok=True)
@@ -101,6 +104,7 @@ class ServerJob:
         self._phases = Phases()
         self._abort = Signal()
         self._stopped_because: str | None = None
+        self._stopped_as = RunStatus.ABORTED
         self._num_rounds: int | None = None
         self._told_round: int | None = None
         self._server: ServerSide | None = None
@@ -162,10 +166,12 @@ class ServerJob:
             self.record.end(self._server)
             run.timings = self._timings(started, ended)
             run.status, run.cause = verdict(self._server, run.history)
+            if run.status is RunStatus.ABORTED:
+                run.status = self._stopped_as
         except (ConfigError, RunError) as error:
             self._attendance.end_sites()
             aborted = self._stopped_because is not None
-            run.status = RunStatus.ABORTED if aborted else RunStatus.FAILED
+            run.status = self._stopped_as if aborted else RunStatus.FAILED
             run.cause = self._stopped_because if aborted else str(error)
         sent = {} if self._server is None else {SERVER: self._server.outbox.sent}
         self._disk.write(lambda: self.record.write({**sent, **self._crew.sent()}))
@@ -246,9 +252,10 @@ class ServerJob:
 
     # -- what is heard and told --------------------------------------------------------------------------------
 
-    def _stop(self, reason: str) -> None:
-        """Somebody wants the run to stop; any thread."""
-        self._stopped_because = self._stopped_because or reason
+    def _stop(self, reason: str, status: RunStatus) -> None:
+        """The run is to stop; any thread."""
+        if self._stopped_because is None:
+            self._stopped_because, self._stopped_as = reason, status
         if self._server is not None:
             self._server.stop(reason)
         else:

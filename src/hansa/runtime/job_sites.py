@@ -192,6 +192,10 @@ class JobSites:
                 part.is_there = True
             case "launch_failed":
                 self.site_down(site, str(frame.head.get("reason", "it cannot start the job")), final=True)
+            case "over_quota":
+                reason = printable(str(frame.head.get("reason", "")))
+                self._ways.note(IncidentCode.OVER_QUOTA, f"at {site} {reason}; it takes no part any more", site)
+                self.site_down(site, reason, final=True)
             case "exited":
                 if not self._ways.is_ending() and not frame.head.get("expected"):
                     self._died(site, str(frame.head.get("how", "is gone")))

@@ -21,6 +21,7 @@ from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER, default_props
 from hansa.runtime.recall import Recall
 from hansa.runtime.recalled import Recalled
+from hansa.runtime.run import RunStatus
 from hansa.runtime.user_code import Failure, Mishap, OnFailure
 from hansa.wire.codec import decode
 from hansa.wire.message import Message
@@ -52,13 +53,13 @@ class CrewTold:
     Attributes:
         on_failure: User code raised.
         notify: Something came in.
-        on_abort: Somebody wants the run to stop; on the reading thread.
+        on_abort: The run is to stop: why, and how it has ended then; on the reading thread.
         on_gone: The server process is gone; on the reading thread.
     """
 
     on_failure: OnFailure
     notify: Callable[[], None]
-    on_abort: Callable[[str], None]
+    on_abort: Callable[[str, RunStatus], None]
     on_gone: Callable[[], None]
 
 
@@ -282,9 +283,9 @@ class NetCrew:
                     self.aux.replies.came(site, head["number"], reply=message if isinstance(message, Message) else None)
                     continue
                 case "abort":
-                    self._told.on_abort(str(head.get("reason", "aborted")))
-                case "drain":
-                    self._told.on_abort("the server is being stopped")
+                    self._told.on_abort(str(head.get("reason", "aborted")), RunStatus.ABORTED)
+                case "fail":
+                    self._told.on_abort(str(head.get("reason")), RunStatus.FAILED)
                 case "site_down":
                     self.aux.replies.gone(head["site"])
             self._inbox.put(_Came(head, message))

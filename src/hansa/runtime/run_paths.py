@@ -6,7 +6,7 @@
       startup/                 config, certificate, key
       run_7/                   the job with number 7
         app_site-1/            the app as it is run (APP_ROOT)
-        job                    whose folder this is
+        job                    whose folder this is: the job's id, and a stamp
         log.txt                what its process here printed
         blobs/in, blobs/out    tensors on their way
         kept/                  what a restart of the job would need
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +74,18 @@ class RunPaths:
         for folder in (self.incoming, self.outgoing):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def claim(self, job_id: str) -> None:
-        """Write down whose folder it is."""
-        (self.folder / "job").write_text(f"{job_id}\n", encoding="utf-8")
+    def claim(self, job_id: str, stamp: str = "") -> None:
+        """Write down whose folder it is; what another job has left there under the same number is put aside.
+
+        Args:
+            job_id: The job.
+            stamp: What tells it from one of the same id that another server has given.
+        """
+        owner, before = owner_of(self), stamp_of(self)
+        if owner is not None and (owner != job_id or (stamp and before and before != stamp)):
+            self.folder.rename(_free_name(self.folder))
+            self.make()
+        (self.folder / "job").write_text(f"{job_id}\n{stamp}\n", encoding="utf-8")
 
     def drop_blobs(self) -> None:
         """The job is over: nobody wants its blobs any more, and nobody goes on with it."""
@@ -91,9 +99,35 @@ def left_behind(root: Path, participant: str) -> dict[str, RunPaths]:
     for folder in sorted(root.glob("run_*")):
         paths = RunPaths(root, int(number), participant) if (number := folder.name[4:]).isdecimal() else None
         if paths is not None and (paths.kept.is_dir() or paths.incoming.is_dir()):
-            with suppress(OSError, UnicodeDecodeError):
-                found[(folder / "job").read_text(encoding="utf-8").strip()] = paths
+            owner = owner_of(paths)
+            if owner is not None:
+                found[owner] = paths
     return found
+
+
+def owner_of(paths: RunPaths) -> str | None:
+    """The job that has the folder; None if nobody has said so."""
+    return _lines(paths)[0] or None
+
+
+def stamp_of(paths: RunPaths) -> str | None:
+    """What tells the job from others of its id; None if nothing does."""
+    return _lines(paths)[1] or None
+
+
+def _lines(paths: RunPaths) -> tuple[str, str]:
+    try:
+        owner, _, stamp = (paths.folder / "job").read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return "", ""
+    return owner.strip(), stamp.strip()
+
+
+def _free_name(folder: Path) -> Path:
+    number = 1
+    while (name := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    return name
 
 
 def file_name(name: str) -> str:

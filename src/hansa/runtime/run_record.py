@@ -26,6 +26,7 @@ from hansa.runtime.participants import SERVER
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
 from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder, read_lines
 from hansa.runtime.server_side import ServerSide
+from hansa.runtime.workflow_progress import Progress
 
 _logger = logging.getLogger("hansa.run")
 
@@ -99,16 +100,22 @@ class RunRecord:
             self.failed(user_code.Mishap(SERVER, "global model"), kept)
 
     def _keep_model(self, server: ServerSide) -> None:
-        model = _global_model(server)
-        self.run._model = model
-        if not model:
-            return
         try:
-            tensors.write(self._folder.path / MODEL, model, on_refusal=self._folder.on_refusal)
-            self._folder.on_taken()
+            self.keep_weights(_global_model(server))
         except OSError as error:
             server.outcome.failures.append(RunError(f"cannot write the global model: {error.strerror}"))
             raise
+
+    def keep_weights(self, model: dict[str, np.ndarray[Any, Any]]) -> None:  # Any: tensors of every dtype
+        """Write the global model, if there is one.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        self.run._model = model
+        if model:
+            tensors.write(self._folder.path / MODEL, model, on_refusal=self._folder.on_refusal)
+            self._folder.on_taken()
 
     def _keep_line(self, line: dict[str, Any]) -> None:  # Any: JSON
         self._folder.append_later(HISTORY, line)
@@ -125,7 +132,16 @@ class RunRecord:
 
 def _global_model(server: ServerSide) -> dict[str, np.ndarray[Any, Any]]:  # Any: tensors of every dtype
     with server.engine.new_context() as fl_ctx:
-        model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
+        return _weights_in(fl_ctx.get_prop(AppConstants.GLOBAL_MODEL))
+
+
+def weights_of(progress: Progress) -> dict[str, np.ndarray[Any, Any]]:  # Any: as above
+    """The global model of a commit, by name; empty if there is none."""
+    key = AppConstants.GLOBAL_MODEL
+    return _weights_in(progress.private.get(key, progress.public.get(key)))
+
+
+def _weights_in(model: object) -> dict[str, np.ndarray[Any, Any]]:  # Any: as above
     weights = model.get("weights") if isinstance(model, dict) else None
     if not isinstance(weights, dict):
         return {}

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from hansa.runtime.deployment import Deployment
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
 from hansa.runtime.home_process import MOST_DEATHS, HomeProcess
+from hansa.runtime.housekeeping import DiskWatch, Housekeeping
 from hansa.runtime.incidents import Incidents
 from hansa.runtime.job_journal import JobJournal
 from hansa.runtime.job_sites import END_GRACE_S, JobSites, JobWays
@@ -64,6 +65,7 @@ class ServerRules:
         poc: Whether all of this runs on one machine, to try it.
         allow_custom_code: Whether a job may bring code of its own.
         plugins: Packages whose classes a job may name, besides Hansa's own components.
+        disk: What a job may take of the disk, and for how long.
     """
 
     root: Path
@@ -71,6 +73,7 @@ class ServerRules:
     poc: bool = False
     allow_custom_code: bool = False
     plugins: Sequence[str] = ()
+    disk: Housekeeping = field(default_factory=Housekeeping)
 
     def policy(self) -> dict[str, Any]:  # Any: JSON
         """What classes a job may name, for its process."""
@@ -108,7 +111,7 @@ class RunningJob:
         self.deployment = deployment
         self.rules = rules
         self._network = network
-        self._home = HomeProcess(
+        self.home = HomeProcess(
             self.process, launcher=launcher, pipes=pipes, spec_of=partial(_spec_of, self), on_frame=self._from_process
         )
         self._journal = (
@@ -134,20 +137,13 @@ class RunningJob:
         self.is_over = False
         self._is_parked = False
         self._no_store: str | None = None  # why nothing can be kept at the moment
+        self.gave_up: str | None = None
+        """Why its process is not started any more but to write what there is."""
 
     @property
     def sites(self) -> list[str]:
         """The sites it was given to."""
         return self.at_sites.names
-
-    @property
-    def num_held(self) -> int:
-        """Frames of the job's process that wait for a commit to be durable."""
-        return self._home.num_held
-
-    def takes(self, site: str) -> bool:
-        """Whether it has an app for a site."""
-        return self.deployment.takes(site)
 
     # -- beginning ---------------------------------------------------------------------------------------------
 
@@ -167,7 +163,7 @@ class RunningJob:
         for name in chosen:
             self.at_sites.launch_at(name)
         is_begun = self._journal is not None and self.deployment.begun is not None
-        await self._home.launch(await self._journal.recall(1) if self._journal is not None and is_begun else None)
+        await self.home.launch(await self._journal.recall(1) if self._journal is not None and is_begun else None)
 
     async def resume(self, sites: Iterable[str], gpus: Mapping[str, Sequence[int]]) -> None:
         """Go on where the journal ends: the server was started anew. Sites join as they come back."""
@@ -177,7 +173,7 @@ class RunningJob:
 
     def attach(self, pipe: AsyncPipe) -> None:
         """The job's process has called back."""
-        self._home.attach(pipe)
+        self.home.attach(pipe)
 
     # -- the process -------------------------------------------------------------------------------------------
 
@@ -205,42 +201,44 @@ class RunningJob:
             case "decision" if self._journal is not None:
                 self._journal.decision(head)
             case "commit" if self._journal is not None:
-                self._home.hold()
+                self.home.hold()
                 self._journal.commit(head, parts, then=self._committed)
 
     def _committed(self) -> None:
         reach("commit.after_before_broadcast")
-        self._home.num_deaths = 0
-        self._home.let_go()
+        self.home.num_deaths = 0
+        self.home.let_go()
 
     def _to_process(self, head: Head, parts: Sequence[bytes] = ()) -> None:
         if not self.is_over:
-            self._home.send(head, parts)
+            self.home.send(head, parts)
 
     def exited(self, report: ExitReport) -> None:
         """The job's process on the server has ended; it may have said more than was taken yet."""
-        self._home.at_last(partial(self._gone, report))
+        self.home.at_last(partial(self._gone, report))
 
     def _gone(self, report: ExitReport) -> None:
-        self._home.gone()
+        self.home.gone()
         how = f"its process on the server {report.how}"
         if self._is_parked:
             self._end()
             return
         if self._no_store is not None and self._abort_reason is None:
-            self._home.num_deaths -= 1  # it was no fault of its own
+            self.home.num_deaths -= 1  # it was no fault of its own
             self._restarting = asyncio.get_running_loop().create_task(self._rest_and_restart())
             return
         is_wanted = self._verdict is None and self._abort_reason is None
-        goes_on = is_wanted and self._journal is not None and self._home.num_deaths < MOST_DEATHS
-        if is_wanted:
+        goes_on = is_wanted and self._journal is not None and self.home.num_deaths < MOST_DEATHS
+        if is_wanted and self.gave_up is None:
             self._note(IncidentCode.JOB_PROCESS_DIED, f"{how}; {'the job goes on' if goes_on else 'the job fails'}")
-        if goes_on:
+        if is_wanted and self._journal is not None and self.home.num_deaths <= MOST_DEATHS:
+            if not goes_on:  # one more start, for the last good model
+                self.gave_up = f"{how}{last_word(self.paths.log)}"
             self._restarting = asyncio.get_running_loop().create_task(self._restart(how))
             return
         if self._verdict is None:
             aborted = self._abort_reason is not None
-            cause = self._abort_reason if aborted else f"{how}{last_word(self.paths.log)}"
+            cause = self._abort_reason if aborted else self.gave_up or f"{how}{last_word(self.paths.log)}"
             self._finish(JobState.ABORTED if aborted else JobState.FAILED, cause)
         if self._kill_at is not None:
             self._kill_at.cancel()
@@ -256,10 +254,10 @@ class RunningJob:
 
     def _rest(self, cause: str) -> None:
         """Nothing can be kept of it at the moment: its process ends, and goes on from what was kept once it can be."""
-        if self._no_store is None and self._verdict is None and not self._is_parked and self._home.is_launched:
+        if self._no_store is None and self._verdict is None and not self._is_parked and self.home.is_launched:
             self._no_store = cause
             self._network.changed(self, JobState.WAITING, reason=f"{cause}; the job goes on once it can be")
-            self._home.cut_off()
+            self.home.cut_off()
 
     async def _rest_and_restart(self) -> None:
         assert self._journal is not None
@@ -271,15 +269,16 @@ class RunningJob:
 
     async def _restart(self, how: str) -> None:
         assert self._journal is not None
-        self._network.changed(self, JobState.WAITING, reason=f"{how}; the job goes on")
+        then = "the job goes on" if self.gave_up is None else "its last model is saved"
+        self._network.changed(self, JobState.WAITING, reason=f"{how}; {then}")
         try:
             await asyncio.to_thread(self.deployment.prepare, self.sites)
-            recall = await self._journal.recall(self._home.num_starts + 1)
+            recall = await self._journal.recall(self.home.num_starts + 1)
             self.at_sites.remember(self._journal.deaths)
             if self._abort_reason is None:
-                for site in self.sites:
+                for site in self.sites if self.gave_up is None else ():
                     self.at_sites.join(site)
-                await self._home.launch(recall)
+                await self.home.launch(recall)
                 return
         except (HansaError, OSError) as error:
             if _may_pass(error) and self._abort_reason is None:
@@ -288,7 +287,7 @@ class RunningJob:
                 return
             if isinstance(error, StoreError):
                 self._note(IncidentCode.FILE_DAMAGED, f"{error.cause}; the job fails")
-            self._finish(JobState.FAILED, f"{how}, and the job cannot go on: {error}")
+            self._finish(JobState.FAILED, self.gave_up or f"{how}, and the job cannot go on: {error}")
         else:
             self._finish(JobState.ABORTED, self._abort_reason)
         self._end()
@@ -329,7 +328,7 @@ class RunningJob:
         reach("job.before_terminal")
         self._network.changed(self, state, reason=cause)
         reach("job.after_terminal")
-        if self._home.is_there:
+        if self.home.is_there:
             self._kill_later(END_GRACE_S)
         else:
             self._end()
@@ -339,25 +338,26 @@ class RunningJob:
         self._is_parked = True
         if self._restarting is not None:
             self._restarting.cancel()
-        if self._home.is_launched:
-            self._home.kill()
+        if self.home.is_launched:
+            self.home.kill()
         else:
             self._end()
 
-    def pause(self) -> None:
-        """The job rests: all its processes end, and what they have kept stays."""
-        self.at_sites.park()
-        self.park()
-
     def fail(self, cause: str) -> None:
         """It cannot begin, or cannot go on."""
+        self._to_process({"k": "fail", "reason": cause})
         self._finish(JobState.FAILED, cause)
-        self._home.let_go()
+        self.home.let_go()
+
+    def over_quota(self, how: str) -> None:
+        """It takes more of the disk than the server gives it."""
+        self._note(IncidentCode.OVER_QUOTA, f"{how}; the job fails")
+        self.fail(how)
 
     def _kill_later(self, grace_s: float) -> None:
         if self._kill_at is None:
             loop = asyncio.get_running_loop()
-            self._kill_at = loop.call_later(grace_s, self._home.kill)
+            self._kill_at = loop.call_later(grace_s, self.home.kill)
 
     def _end(self) -> None:
         if self.is_over:
@@ -379,6 +379,18 @@ class RunningJob:
         self.gone.set()
 
 
+def watched(job: RunningJob, shelf: Path) -> DiskWatch:
+    """Have a job fail that takes more of the disk than the server gives it.
+
+    Args:
+        job: The job.
+        shelf: Its folder on the shelf.
+    """
+    watch = DiskWatch([job.paths.folder, shelf], job.rules.disk.job_bytes, exceeded=job.over_quota)
+    watch.start()
+    return watch
+
+
 def _may_pass(error: HansaError | OSError) -> bool:
     """Whether it may help to wait."""
     if isinstance(error, StoreError):
@@ -398,5 +410,5 @@ def _spec_of(job: RunningJob, token: str, recall: Path | None) -> ProcessSpec:
         folder=job.rules.root,
         log=job.paths.log,
         environment=job_environment(os.environ, poc=job.rules.poc, gpus=None, threads=threads),
-        args={**args, "recall": None if recall is None else str(recall)},
+        args={**args, "recall": None if recall is None else str(recall), "gave_up": job.gave_up},
     )

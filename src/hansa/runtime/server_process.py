@@ -23,9 +23,11 @@ from hansa.provision.kit import Kit
 from hansa.runtime.admin_desk import AdminDesk
 from hansa.runtime.asking import Asking
 from hansa.runtime.fork_server import ForkServer
+from hansa.runtime.housekeeping import Housekeeping
 from hansa.runtime.job_office import JobOffice
 from hansa.runtime.job_queue import limits_of
 from hansa.runtime.job_results import results_file
+from hansa.runtime.removal import forgotten
 from hansa.runtime.running_job import RunningJob, ServerRules
 from hansa.wire.frames import BlobRef, Frame, Peer
 from hansa.wire.net_options import NetLimits, Tls
@@ -75,6 +77,7 @@ class ServerProcess:
             poc=bool(settings.get("poc")),
             allow_custom_code=bool(settings.get("allow_custom_code")),
             plugins=tuple(settings.get("plugins", ())),
+            disk=Housekeeping.of(settings),
         )
         self.jobs = JobOffice(rules, forks, send=self._send, tags_of=self._tags_of)
         self.desk = AdminDesk(kit.folder, self.jobs, sites=self)
@@ -122,6 +125,8 @@ class ServerProcess:
         for job_id in session.hello.get("jobs") or ():
             if not self.jobs.store.goes_on(str(job_id)):
                 session.send(Frame("stop", str(job_id), {"reason": "the server knows no such job", "grace_s": 0.0}))
+        for frame in forgotten(self.jobs, session.hello.get("runs")):
+            session.send(frame)
         for job in list(self.jobs.running.values()):
             if name in job.sites:
                 job.at_sites.join(name)

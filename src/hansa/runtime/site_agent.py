@@ -15,9 +15,10 @@ from typing import Any
 from hansa.errors import MAY_PASS, ConfigError, HansaError
 from hansa.provision.kit import Kit
 from hansa.runtime.fork_server import ExitReport, ForkServer
+from hansa.runtime.housekeeping import Housekeeping, sweep_runs
 from hansa.runtime.log_tail import last_lines
 from hansa.runtime.relay import RELAY
-from hansa.runtime.removal import FORGET, forget
+from hansa.runtime.removal import FORGET, forget, held_runs
 from hansa.runtime.run_paths import RunPaths, left_behind
 from hansa.runtime.site_job import END_GRACE_S, SiteJob, SiteRules, held
 from hansa.wire.frames import Frame
@@ -57,6 +58,7 @@ class SiteAgent:
             poc=bool(settings.get("poc")),
             allow_custom_code=bool(settings.get("allow_custom_code")),
             plugins=tuple(settings.get("plugins", ())),
+            disk=Housekeeping.of(settings),
         )
         self._client = SiteClient(
             Tls(kit.ca, kit.certificate, kit.key),
@@ -72,6 +74,7 @@ class SiteAgent:
         Raises:
             ConfigError: The server refuses this site for good; the line says why.
         """
+        await self._sweep()
         await self._pipes.start()
         await self._forks.attach(self._exited)
         try:
@@ -90,7 +93,8 @@ class SiteAgent:
     def _hello(self) -> dict[str, Any]:  # Any: JSON
         settings = {key: self._kit.settings[key] for key in _HELLO_KEYS if key in self._kit.settings}
         settings.setdefault("gpus", num_gpus())
-        return {"settings": settings, "jobs": sorted({*held(self._jobs), *self._left})}
+        runs = held_runs(self._kit.folder, self._rules.name)
+        return {"settings": settings, "jobs": sorted({*held(self._jobs), *self._left}), "runs": runs}
 
     # -- the network's handlers --------------------------------------------------------------------------------
 
@@ -161,13 +165,21 @@ class SiteAgent:
         number = frame.head.get("run_number")
         if frame.job not in self._jobs and isinstance(number, int):
             self._left.pop(frame.job, None)
-            await asyncio.to_thread(forget, RunPaths(self._kit.folder, number, self._rules.name), frame.job)
+            paths = RunPaths(self._kit.folder, number, self._rules.name)
+            await asyncio.to_thread(forget, paths, frame.job, str(frame.head.get("stamp")))
+
+    async def _sweep(self) -> None:
+        """Delete what is older than the site keeps it."""
+        if self._rules.disk.keep_s is not None:
+            busy = {*self._jobs, *self._left}
+            await asyncio.to_thread(sweep_runs, self._kit.folder, self._rules.name, rules=self._rules.disk, busy=busy)
 
     def _over(self, job: SiteJob) -> None:
         if self._jobs.get(job.id) is job:
             del self._jobs[job.id]
         if job.paths.kept.is_dir():  # it has died, and may go on, or the server may say that it is over
             self._left[job.id] = job.paths
+        self._begin(self._sweep())
 
     def _called_back(self, pipe: AsyncPipe) -> None:
         for job in self._jobs.values():

@@ -8,7 +8,8 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from hansa.errors import ConfigError, DecodeError, EncodeError, HansaError
 from hansa.jobs.archive import unpack
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
+from hansa.runtime.housekeeping import DiskWatch, Housekeeping
 from hansa.runtime.relay import RELAY, Head, from_network, to_network
 from hansa.runtime.run_paths import RunPaths
 from hansa.wire.frames import BlobRef, Frame
@@ -54,6 +56,7 @@ class SiteRules:
         poc: Whether all of this runs on one machine, to try it.
         allow_custom_code: Whether a job may bring code of its own.
         plugins: Packages whose classes a job may name, besides Hansa's own components.
+        disk: What a job may take of the disk, and for how long.
     """
 
     name: str
@@ -61,6 +64,7 @@ class SiteRules:
     poc: bool = False
     allow_custom_code: bool = False
     plugins: Sequence[str] = ()
+    disk: Housekeeping = field(default_factory=Housekeeping)
 
     def policy(self) -> dict[str, Any]:  # Any: JSON
         """What classes a job may name here, for its process."""
@@ -96,6 +100,8 @@ class SiteJob:
         self._uploads: dict[str, asyncio.Future[None]] = {}
         self._is_told_to_end = False
         self._is_starting = False
+        self._gave_up = False
+        self._watch: DiskWatch | None = None
 
     # -- the process -------------------------------------------------------------------------------------------
 
@@ -120,7 +126,7 @@ class SiteJob:
         if self._head.get("custom") and not self._rules.allow_custom_code:
             raise ConfigError("the job brings code of its own, which this site does not allow (allow_custom_code)")
         self.paths.make()
-        self.paths.claim(self.id)
+        self.paths.claim(self.id, str(self._head.get("stamp", "")))
         if not self.paths.app.exists():  # else the process is started anew
             archive, staging = self.paths.folder / "app.zip", self.paths.folder / ".app"
             await self._uplink.download(self.id, app, path=archive)
@@ -147,6 +153,18 @@ class SiteJob:
             )
         )
         self.is_running = True
+        self._watch = DiskWatch(
+            [self.paths.folder], self._rules.disk.job_bytes, exceeded=partial(self._over_quota, launcher)
+        )
+        self._watch.start()
+
+    def _over_quota(self, launcher: JobLauncher, how: str) -> None:
+        """It takes more of the disk than the site gives it: it has no part here any more."""
+        _logger.error("job %s is ended here: %s", self.id, how)
+        self._uplink.send(Frame("over_quota", self.id, {"reason": how}))
+        self._gave_up = self._is_told_to_end = True
+        self._stop_transfers()
+        self._end(launcher)
 
     def _args(self) -> dict[str, Any]:  # Any: JSON
         return {
@@ -172,6 +190,11 @@ class SiteJob:
         """The job's process has ended."""
         self.is_running = False
         self._pipe = None
+        if self._watch is not None:
+            self._watch.stop()
+        if self._gave_up:  # the server knows
+            self._over()
+            return
         expected = self._is_told_to_end and report.code == 0
         self._uplink.send(Frame("exited", self.id, {"how": report.how, "code": report.code, "expected": expected}))
         if not expected:

@@ -40,7 +40,7 @@ def pipe() -> Recorder:
 
 @pytest.fixture
 def crew(pipe: Recorder, tmp_path: Path) -> NetCrew:
-    told = CrewTold(lambda mishap, failure: None, lambda: None, on_abort=lambda why: None, on_gone=lambda: None)
+    told = CrewTold(lambda mishap, failure: None, lambda: None, on_abort=lambda why, status: None, on_gone=lambda: None)
     return NetCrew(
         pipe,
         Members([Client(name, "") for name in "abc"], min_sites=1),
@@ -85,7 +85,7 @@ def test_a_task_that_was_lost_under_an_earlier_number_is_not_lost(tmp_path: Path
     task = "0/train/1/a/1"
     said = {"k": "lost", "site": "a", "task_id": task, "cause": "there is no blob (any more)"}
     ended = threading.Event()
-    told = CrewTold(lambda mishap, failure: None, lambda: None, on_abort=lambda why: None, on_gone=ended.set)
+    told = CrewTold(lambda mishap, failure: None, lambda: None, on_abort=lambda why, status: None, on_gone=ended.set)
     crew = NetCrew(
         Speaks({**said, "number": 3}, {**said, "number": 7}),
         Members([Client("a", "")], min_sites=1),

@@ -165,7 +165,7 @@ def test_each_site_is_told_once_and_gets_its_app_without_what_is_the_servers(tmp
         assert frames["b"].head["gpus"] is None
         assert frames["a"].head | {"gpus": None} == {
             "run_number": 7, "config_file": "app/config/config_fed_client.json", "num_sites": 2, "seed": 3,
-            "threads": 1, "custom": True, "name": "two", "gpus": None,
+            "threads": 1, "custom": True, "name": "two", "gpus": None, "stamp": "",
         }  # fmt: skip
         (app,) = frames["a"].blobs
         assert stage.job.at_sites.source_of("a", app.name).stat().st_size == app.size_bytes
@@ -347,7 +347,7 @@ def test_what_a_process_said_after_a_commit_counts_though_it_has_ended_before_th
             slow = asyncio.ensure_future(writer.call(lambda journal: threading.Event().wait(0.2)))
             stage.process.send({"k": "commit", "version": 1, "workflow": 0, "history_lines": 0, "m": {}}, [b"state"])
             stage.process.send({"k": "done", "status": "COMPLETED", "cause": None})
-            await stage.until(lambda: stage.job.num_held == 1)
+            await stage.until(lambda: stage.job.home.num_held == 1)
             stage.job.exited(ExitReport(0, 1.0, 0))
             assert stage.network.states == []
             await stage.until(lambda: stage.network.is_over)
@@ -373,6 +373,10 @@ def test_a_process_that_dies_is_started_anew_and_goes_on(tmp_path: Path) -> None
                 await stage.until(lambda n=death: len(stage.launcher.launched) == n + 1)
                 assert stage.launcher.launched[-1].args["recall"].endswith("run_7/recall.bin")
             stage.job.exited(ExitReport(-9, 1.0, 0))
+            await stage.until(lambda: len(stage.launcher.launched) == MOST_DEATHS + 1)
+            why = stage.launcher.launched[-1].args["gave_up"]
+            assert why == "its process on the server was killed by SIGKILL"  # what comes now saves the last model
+            stage.job.exited(ExitReport(-9, 1.0, 0))  # and may die as well
             waiting, failed = stage.network.states[0], stage.network.states[-1]
             assert waiting == (JobState.WAITING, "its process on the server was killed by SIGKILL; the job goes on")
             assert failed == (JobState.FAILED, "its process on the server was killed by SIGKILL")
@@ -464,7 +468,8 @@ def test_results_that_nobody_asked_a_site_for_are_not_kept(tmp_path: Path) -> No
 def test_a_job_that_rests_is_started_nowhere_when_its_processes_end(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         await stage.begin("a")
-        stage.job.pause()
+        stage.job.at_sites.park()
+        stage.job.park()
         exited = Frame("exited", stage.job.id, {"how": "was killed by SIGKILL", "code": -9})
         stage.job.at_sites.from_site("a", exited)
         stage.job.at_sites.join("a")
