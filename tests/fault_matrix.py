@@ -172,8 +172,8 @@ ROWS = (
         (
             f"{_LIFE}::test_without_a_quorum_for_too_long_a_job_fails_and_says_who_is_missing",
             f"{_LIFE}::test_without_a_quorum_a_job_waits_and_goes_on_when_sites_are_back",
-            "tests/acceptance/test_resubmit.py::test_a_job_that_lost_its_sites_goes_on_as_another",
-            "tests/acceptance/test_disk_rules.py::test_a_process_that_dies_again_and_again_leaves_the_model_of_its_last_commit",
+            f"{_A}/test_resubmit.py::test_a_job_that_lost_its_sites_goes_on_as_another",
+            f"{_A}/test_disk_rules.py::test_a_process_that_dies_again_and_again_leaves_the_model_of_its_last_commit",
         ),
     ),
     Row(
