@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,7 @@ class RunHistory:
         on_line: Called with each record as plain data, for the run's folder.
         now: Wall-clock seconds.
         clock: Seconds of the virtual clock; None: there is none.
+        most_rounds: How many rounds stay in memory, where nobody reads them here; None: all.
     """
 
     def __init__(
@@ -72,16 +74,22 @@ class RunHistory:
         *,
         now: Callable[[], float],
         clock: Callable[[], float] | None = None,
+        most_rounds: int | None = None,
     ) -> None:
         self.rounds: list[RoundRecord] = []
         self.scalars: list[Scalar] = []
         self.early_end: tuple[int, str] | None = None
         """The round after which the training ended although there might be more, and why."""
+        self.seconds, self.virtual_seconds = array("d"), array("d")
+        """How long each round took, on both clocks, of those that were closed."""
         self._on_line = on_line
+        self._most_rounds = most_rounds
+        self._num_dropped = 0
         self._now = now
         self._clock = clock
         self._opened_at = self._virtually_opened_at = 0.0
         self._taken: list[dict[str, Any]] = []  # Any: lines are JSON; those that were read
+        self._num_taken = 0
         self._num_written = 0
         self._lock = threading.RLock()
 
@@ -91,6 +99,7 @@ class RunHistory:
         """A round began, with these sites as its targets."""
         with self._lock:
             self.rounds.append(RoundRecord(round_number, list(targets)))
+            self._drop_old()
             self._opened_at = self._now()
             if self._clock is not None:
                 self._virtually_opened_at = self._clock()
@@ -110,7 +119,8 @@ class RunHistory:
         """A site (or `server`) reports a number."""
         value, step = float(value), None if step is None else int(step)  # plain numbers: the record is JSON
         with self._lock:
-            self.scalars.append(Scalar(round_number, site, name, value, step))
+            if self._most_rounds is None:
+                self.scalars.append(Scalar(round_number, site, name, value, step))
             if round_number is not None:
                 self._round(round_number).metrics.setdefault(site, {})[name] = value
             if step is not None or round_number is None:
@@ -127,6 +137,7 @@ class RunHistory:
             record.seconds = self._now() - self._opened_at
             if self._clock is not None:
                 record.virtual_seconds = self._clock() - self._virtually_opened_at
+            self._note_times(record)
             self._line({"round": record.as_dict()})
 
     def ended_early(self, round_number: int, *, reason: str) -> None:
@@ -187,7 +198,7 @@ class RunHistory:
     @property
     def num_lines(self) -> int:
         """How many lines it consists of: those that were written, or taken up and not taken back."""
-        return len(self._taken) + self._num_written
+        return self._num_taken + self._num_written
 
     def add_line(self, line: dict[str, Any]) -> None:
         """Take up again what `on_line` was given (used when a run is read from its folder)."""
@@ -195,18 +206,27 @@ class RunHistory:
             self._go_back(line["resumed"]["lines"])
         else:
             self._taken.append(line)
+            self._num_taken += 1
             self._add(line)
+
+    def forget_lines(self) -> None:
+        """All that was read is taken up, and nothing of it will be taken back: the lines themselves need not stay."""
+        with self._lock:
+            self._taken = []
+            self._drop_old()
 
     def _go_back(self, num_lines: int) -> None:
         """The run was interrupted, and went on from a commit: what came after it comes again."""
         kept = self._taken[:num_lines]
-        self.rounds, self.scalars, self.early_end, self._taken = [], [], None, []
+        self.rounds, self.scalars, self.early_end, self._taken, self._num_taken = [], [], None, [], 0
+        del self.seconds[:], self.virtual_seconds[:]
         for line in kept:
             self.add_line(line)
 
     def _add(self, line: dict[str, Any]) -> None:
         if "round" in line:
             record = RoundRecord(**line["round"])
+            self._note_times(record)
             if self.rounds and self.rounds[-1].number == record.number and self.rounds[-1].seconds is None:
                 self.rounds[-1] = record  # in place of what was pieced together from its refusals
             else:
@@ -225,8 +245,26 @@ class RunHistory:
         for record in reversed(self.rounds):
             if record.number == number:
                 return record
-        self.rounds.append(RoundRecord(number))
-        return self.rounds[-1]
+        record = RoundRecord(number)
+        if not self._num_dropped or number > self.rounds[-1].number:  # else it was dropped: what comes now is too late
+            self.rounds.append(record)
+        return record
+
+    def _note_times(self, record: RoundRecord) -> None:
+        if record.seconds is not None:
+            self.seconds.append(record.seconds)
+            self.virtual_seconds.append(record.virtual_seconds or 0.0)
+
+    def _drop_old(self) -> None:
+        most = self._most_rounds
+        if most is None:
+            return
+        self.scalars = []
+        for record in self.rounds[:-most]:
+            self._num_dropped += 1
+            if record.seconds is None:
+                self._line({"round": record.as_dict()})
+        del self.rounds[:-most]
 
     def _line(self, line: dict[str, Any]) -> None:
         if self._on_line is not None:

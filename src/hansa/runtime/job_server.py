@@ -48,6 +48,9 @@ from hansa.runtime.workflow_progress import Progress
 from hansa.wire.codec import Encoder
 from hansa.wire.pipe import connect_pipe
 
+_MOST_ROUNDS = 64
+"""So many rounds of the history stay in memory: their values are asked for by handlers, the rest is on disk."""
+
 _logger = logging.getLogger("hansa.run")
 
 
@@ -109,7 +112,8 @@ class ServerJob:
         self._told_round: int | None = None
         self._server: ServerSide | None = None
         told = config_of(job, sorted(args.sites), seed=args.seed, workers=0, threads=args.threads)
-        self.record = RunRecord(folder, {**told, "versions": versions()}, clock=self._loop.now)
+        clock = self._loop.now
+        self.record = RunRecord(folder, {**told, "versions": versions()}, clock=clock, most_rounds=_MOST_ROUNDS)
         cleanup.callback(self.record.writer.close)
         self.record.on_line = self._wrote
         blobs = blob_folder(args.workspace, args.run_number)
@@ -189,15 +193,15 @@ class ServerJob:
         ).run()
 
     def _timings(self, started: float, ended: float) -> Timings:
-        closed = [r for r in self.record.run.history.rounds if r.seconds is not None]
+        history = self.record.run.history
         return Timings(
             started - self._began,
             ended - started,
             time.perf_counter() - ended,
             dict(self._phases.seconds),
-            tuple(r.seconds or 0.0 for r in closed),
+            tuple(history.seconds),
             virtual=self._loop.now() - self._clock_began,
-            virtual_rounds=tuple(r.virtual_seconds or 0.0 for r in closed),
+            virtual_rounds=tuple(history.virtual_seconds),
         )
 
     # -- building ----------------------------------------------------------------------------------------------

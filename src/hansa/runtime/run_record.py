@@ -38,15 +38,23 @@ class RunRecord:
         folder: Where.
         config: What is run.
         clock: Seconds that deadlines go by.
+        most_rounds: How many rounds of its history stay in memory; None: all, as whoever called may read them.
     """
 
-    def __init__(self, folder: RunFolder, config: dict[str, Any], *, clock: Callable[[], float]) -> None:  # Any: JSON
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: dict[str, Any],  # Any: JSON
+        *,
+        clock: Callable[[], float],
+        most_rounds: int | None = None,
+    ) -> None:
         self._folder = folder
         self.writer = LaterWriter(self._write_failed)
         self.on_panic: Callable[[str], None] = lambda reason: None
         self.on_line: Callable[[], None] = lambda: None
         """Called when lines of the history have reached the folder."""
-        history = RunHistory(self._keep_line, now=time.perf_counter, clock=clock)
+        history = RunHistory(self._keep_line, now=time.perf_counter, clock=clock, most_rounds=most_rounds)
         self.run = Run(folder.path.name, folder.path, RunStatus.RUNNING, history, Timings(0.0, 0.0, 0.0), config=config)
 
     def resume(self, num_lines: int) -> None:
@@ -61,6 +69,7 @@ class RunRecord:
             line = {"resumed": {"lines": num_lines}}
             history.add_line(line)
             self._folder.append(HISTORY, line)
+        history.forget_lines()
 
     def flush(self) -> None:
         """Bring the history to disk."""

@@ -316,15 +316,15 @@ def _finish(
 ) -> None:
     began, started, ended = times
     stage.end()
-    closed = [r for r in stage.run.history.rounds if r.seconds is not None]
+    history = stage.run.history
     timings = Timings(
         started - began,
         ended - started,
         time.perf_counter() - ended,
         dict(stage.phases.seconds),
-        tuple(r.seconds or 0.0 for r in closed),
+        tuple(history.seconds),
         virtual=stage.virtual_seconds,
-        virtual_rounds=tuple(r.virtual_seconds or 0.0 for r in closed),
+        virtual_rounds=tuple(history.virtual_seconds),
     )
     stage.run.timings = timings
     # only now: the end may fail, too

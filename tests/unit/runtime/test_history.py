@@ -214,3 +214,27 @@ def test_an_early_end_is_kept_with_its_reason() -> None:
     assert history.early_end is None
     history.ended_early(4, reason="good enough")
     assert again(lines).early_end == history.early_end == (4, "good enough")
+
+
+def test_a_long_run_keeps_only_its_last_rounds_in_memory_and_writes_all_of_them() -> None:
+    lines: list[dict[str, Any]] = []
+    history = RunHistory(lines.append, now=iter(range(10_000)).__next__, most_rounds=3)
+    for number in range(500):
+        history.round_opened(number, ["a"])
+        history.result_counted(number, "a", weight=1.0)
+        history.scalar(number, "a", name="loss", value=number)
+        if number != 7:
+            history.round_closed(number)
+    assert [each.number for each in history.rounds] == [497, 498, 499]
+    assert history.scalars == []
+    assert history.metric(499, "loss") == 499
+    assert history.metric(12, "loss") is None  # nothing is made up of what is gone
+    history.result_refused(12, "b", reason="too late")
+    assert [each.number for each in history.rounds] == [497, 498, 499]
+    assert len(history.seconds) == 499
+    written = [line["round"]["number"] for line in lines if "round" in line]
+    assert sorted(written) == list(range(500))
+    read = RunHistory(now=lambda: 0.0)
+    for line in lines:
+        read.add_line(line)
+    assert [each.number for each in read.rounds] == [*range(7), *range(8, 10), 7, *range(10, 500)]
