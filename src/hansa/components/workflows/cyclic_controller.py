@@ -34,7 +34,7 @@ _NAMES = ("any", "subset", "exact")
 
 
 class CyclicController(Controller):
-    """Institutional incremental learning in cycles (Chang et al. 2018, doi:10.1093/jamia/ocy017; Sheller et al. 2019).
+    """Cyclic weight transfer (Chang et al. 2018, doi:10.1093/jamia/ocy017), the model goes from site to site.
 
     A round is one pass over the sites that are live when it begins. The first gets the global model; what a site sends
     becomes the model that the next one gets, and the last site's is the round's. A site that fails, is lost, does not
