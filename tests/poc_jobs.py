@@ -146,7 +146,7 @@ class Evaluates(Trains):
             with Path(GATE).open("rb", buffering=0) as fifo:
                 fifo.read(1)
         number = float(fl_ctx.get_identity_name().rpartition("-")[2])
-        if task_name == AppConstants.TASK_SUBMIT_MODEL:
+        if task_name in (AppConstants.TASK_SUBMIT_MODEL, AppConstants.TASK_GET_WEIGHTS):
             return DXO(DataKind.WEIGHTS, {"w": np.full(5, number, np.float32)}).to_shareable()
         mean = float(np.mean([np.mean(value) for value in from_shareable(shareable).data.values()]))
         return DXO(DataKind.METRICS, {"mean": mean * number}).to_shareable()

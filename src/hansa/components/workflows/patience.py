@@ -17,7 +17,7 @@ def wait_until(
     *,
     waiter: Waiter,
     abort_signal: Signal,
-    due: Callable[[], float | None] = lambda: None,
+    times: Callable[[], Iterable[float]] = lambda: (),
 ) -> None:
     """Block until a condition holds or the run is stopped.
 
@@ -25,10 +25,19 @@ def wait_until(
         condition: Looked at again after each `notify`, and when something is due.
         waiter: The place to wait.
         abort_signal: Ends the wait.
-        due: When the condition may hold by the mere passing of time, on the waiter's clock.
+        times: When the condition may hold by the mere passing of time, on the waiter's clock.
     """
+    seen = waiter.now()
+
+    def due() -> float | None:
+        return min((time for time in times() if time > seen), default=None)
+
+    def act() -> None:
+        nonlocal seen
+        seen = waiter.now()
+        waiter.notify()
+
     with _woken_by(abort_signal, waiter):
-        act = waiter.notify
         waiter.watch(due, act)
         try:
             waiter.wait_until(lambda: abort_signal.triggered or condition())
@@ -78,7 +87,7 @@ def take_part(
             lambda: is_enough() or waiter.now() >= until,
             waiter=waiter,
             abort_signal=abort_signal,
-            due=lambda: until if waiter.now() < until else None,
+            times=lambda: (until,),
         )
         owner.waits_for = None
     found = here()
@@ -123,8 +132,7 @@ def wait_for_sites(
         since.update({site: now for site in away if site not in since})
         return all(site in away and now - since[site] >= limit_s for site in debtors)
 
-    def due() -> float | None:
-        now = waiter.now()
-        return min((time for gone in since.values() if (time := gone + limit_s) > now), default=None)
+    def times() -> list[float]:
+        return [gone + limit_s for gone in [*since.values()]]
 
-    wait_until(is_over, waiter=waiter, abort_signal=abort_signal, due=due)
+    wait_until(is_over, waiter=waiter, abort_signal=abort_signal, times=times)
