@@ -62,7 +62,7 @@ def cross_site(evaluations: Sequence[Evaluation], metric: str | None = None) -> 
     if metric is not None and metric not in names:
         known = f"there are {', '.join(names)}" if names else "nothing could be measured"
         raise ConfigError(f"no such metric was measured across sites; {known}", key="metric")
-    chosen = metric or next((name for name in names if "acc" in name.lower()), names[0] if names else "")
+    chosen = metric or _main_of(names)
     values: dict[tuple[str, str], float] = {}
     errors: dict[tuple[str, str], str] = {}
     for each in evaluations:
@@ -78,6 +78,13 @@ def cross_site(evaluations: Sequence[Evaluation], metric: str | None = None) -> 
     models = sorted({each.model for each in evaluations}, key=lambda name: (not name.startswith(SERVER_MODEL), name))
     sites = sorted({each.site for each in evaluations} - {""})
     return CrossSite(chosen, tuple(models), tuple(sites), values, errors)
+
+
+def _main_of(names: Sequence[str]) -> str:
+    """What to show where nobody says: an accuracy, else the first that is not what a Learner repeats."""
+    accuracies = [name for name in names if "acc" in name.lower()]
+    others = [name for name in names if name != "initial_metrics"]
+    return next(iter([*accuracies, *others, *names]), "")
 
 
 def model_label(model: str) -> str:
