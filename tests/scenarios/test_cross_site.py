@@ -259,3 +259,22 @@ def test_a_site_that_is_gone_for_good_is_not_waited_for(tmp_path: Path) -> None:
     assert matrix.as_dict()["site-2"] == {"site-1": 2.0, "site-2": None, "site-3": 6.0}
     assert matrix.errors["site-3", "site-2"] == "no result within 6000 s, or the site is gone"
     assert run.timings.virtual < 600
+
+
+def test_a_training_goes_on_with_the_model_of_the_one_before(tmp_path: Path) -> None:
+    job = cyclic(MODEL, executor=Site, rounds=1)
+    server = job.apps["app"].server
+    second = {"file_name": "second.safetensors", "best_file_name": "best_second.safetensors"}
+    server["components"] += [
+        {"id": "second", "path": "hansa.components.np_model.NPModelPersistor", "args": second},
+        *[
+            part
+            for part in fed_avg(MODEL, executor=Site).apps["app"].server["components"]
+            if part["id"] == "aggregator"
+        ],
+    ]
+    flow = "hansa.components.workflows.scatter_and_gather.ScatterAndGather"
+    args = {"min_clients": 3, "num_rounds": 1, "persistor_id": "second"}
+    server["workflows"].append({"id": "then", "path": flow, "args": args})
+    run = simulated(job, tmp_path)
+    assert run.model["w"].tolist() == [8, 8, 8]  # 1 + 2 + 3 in turn, then the mean of + 1, + 2, + 3

@@ -39,7 +39,7 @@ def in_turn(rounds: int, *, min_sites: int | None, options: Options, names: str)
     """Rounds in which the model goes from site to site."""
     enough = Variable("num_sites") if min_sites is None else min_sites
     return Component(
-        f"{_FLOWS}.cyclic_controller.CyclicController",
+        f"{_FLOWS}.cyclic_ctl.CyclicController",
         id="cyclic",
         num_rounds=rounds,
         task_assignment_timeout=options.get("wait_s", 10),

@@ -13,7 +13,7 @@ from hansa.apis.dxo import DXO, DataKind
 from hansa.apis.engine import UNDECIDED
 from hansa.apis.sampling import shuffled
 from hansa.components.shareablegenerators.full_model_shareable_generator import FullModelShareableGenerator
-from hansa.components.workflows.cyclic_controller import CyclicController
+from hansa.components.workflows.cyclic_ctl import CyclicController
 from pump import KnowsSites, Sites, run
 
 
