@@ -278,3 +278,13 @@ def test_a_training_goes_on_with_the_model_of_the_one_before(tmp_path: Path) -> 
     server["workflows"].append({"id": "then", "path": flow, "args": args})
     run = simulated(job, tmp_path)
     assert run.model["w"].tolist() == [8, 8, 8]  # 1 + 2 + 3 in turn, then the mean of + 1, + 2, + 3
+
+
+def test_where_all_sites_are_needed_nobody_is_passed_over_for_being_late() -> None:
+    def waits(job: Job) -> int:
+        patience: int = job.apps["app"].server["workflows"][0]["args"]["task_assignment_timeout"]
+        return patience
+
+    assert waits(cyclic(MODEL, executor=Site)) == 0
+    assert waits(cyclic(MODEL, executor=Site, min_sites=2)) == 10
+    assert waits(cyclic(MODEL, executor=Site, wait_s=3)) == 3

@@ -42,7 +42,8 @@ def in_turn(rounds: int, *, min_sites: int | None, options: Options, names: str)
         f"{_FLOWS}.cyclic_ctl.CyclicController",
         id="cyclic",
         num_rounds=rounds,
-        task_assignment_timeout=options.get("wait_s", 10),
+        # Where all are needed nobody can be passed over: a site that is away is waited for, as long as the job waits.
+        task_assignment_timeout=options.get("wait_s", 0 if min_sites is None else 10),
         order=options.get("order", "random"),
         min_clients=enough,
         min_counted=enough,
