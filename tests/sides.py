@@ -31,6 +31,9 @@ class FakeHistory:
     def round_closed(self, round_number: int) -> None:
         self.calls.append(("closed", round_number))
 
+    def evaluated(self, model: str, site: str, metrics: Any, error: str | None = None) -> None:
+        self.calls.append(("evaluated", model, site, metrics, error))
+
     def ended_early(self, round_number: int, reason: str) -> None:
         self.calls.append(("ended early", round_number, reason))
 

@@ -110,3 +110,11 @@ def test_a_long_run_is_looked_at() -> None:
     rows = {row["what"]: row["verdict"] for row in json.loads(done.stdout)["figures"]}
     assert rows["history.jsonl, MB"] == "by design"
     assert len(rows) == 17
+
+
+@pytest.mark.slow
+def test_a_hand_over_is_measured() -> None:
+    [found] = figures("bench_cyclic")
+    assert found["goal_s"] == 0.005
+    assert found["seconds"] > 0
+    assert len(found["all_seconds"]) == 1

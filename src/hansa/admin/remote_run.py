@@ -12,6 +12,7 @@ from hansa.admin.portal import Portal
 from hansa.errors import RunError
 from hansa.jobs.life import JobState
 from hansa.jobs.store import JobRecord
+from hansa.runtime.cross_site import CrossSite, cross_site
 from hansa.runtime.history import RunHistory
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
 
@@ -115,6 +116,16 @@ class RemoteRun:
     def plot(self, path: str | os.PathLike[str] | None = None, *, metric: str | None = None) -> Path:
         """Draw the metrics per round; see `Run.plot`."""
         return self._downloaded().plot(path, metric=metric)
+
+    def cross_site(self, metric: str | None = None) -> CrossSite:
+        """Every model on every site's data; see `Run.cross_site`."""
+        return cross_site(self.history.evaluations, metric)
+
+    def plot_cross_site(
+        self, path: str | os.PathLike[str] | None = None, *, metric: str | None = None, lower: bool | None = None
+    ) -> Path:
+        """Draw the same; see `Run.plot_cross_site`."""
+        return self._downloaded().plot_cross_site(path, metric=metric, lower=lower)
 
     def summary(self) -> dict[str, Any]:  # Any: JSON
         """The job in a few plain values, for tables and `--json`; a run's own once it was downloaded."""

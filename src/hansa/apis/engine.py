@@ -84,6 +84,10 @@ class History(Protocol):
         """The round's model is committed."""
         ...
 
+    def evaluated(self, model: str, site: str, *, metrics: Mapping[str, float], error: str | None = None) -> None:
+        """A model was measured on a site's data, or why that could not be."""
+        ...
+
     def ended_early(self, round_number: int, *, reason: str) -> None:
         """No round comes after this one although there might be more, and why."""
         ...

@@ -115,6 +115,20 @@ class Sampling:
         return num_eligible if self.fraction is None else max(1, int(self.fraction * num_eligible + 0.5))
 
 
+def shuffled(names: Iterable[str], *, seed: str) -> list[str]:
+    """The names in a random order, the same for the same names and seed, also in another version of Python.
+
+    Args:
+        names: In an order that is always the same.
+        seed: Any text.
+    """
+    pool, draw = list(names), random.Random(seed).random
+    for place in range(len(pool) - 1):
+        chosen = place + int(draw() * (len(pool) - place))
+        pool[place], pool[chosen] = pool[chosen], pool[place]
+    return pool
+
+
 def _names(value: object, key: str) -> frozenset[str]:
     if not isinstance(value, list | tuple) or not value or not all(name and isinstance(name, str) for name in value):
         raise ConfigError(f"must be a list of names of sites, not {value!r}", key=key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa.cli.output import print_json
+from hansa.errors import ConfigError
 from hansa.runtime import run_folder
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def show(name: Name, home: Home = None, as_json: Json = False) -> None:
         "config": run.config,
         "timings": run.timings.as_dict(),
         "rounds": [asdict(record) for record in run.history.rounds],
+        "cross_site": [asdict(each) for each in run.history.evaluations],
         "problem_list": [asdict(problem) for problem in run.problems],
     }
     print_json(details)
@@ -93,12 +95,20 @@ def plot(
     title: Annotated[str | None, typer.Option(help="Above the picture.")] = None,
     group: Group = None,
     lower: Lower = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Draw each model on each site's data, after an evaluation across sites.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Draw the metrics per round of one run, or of several over each other; repetitions share a curve."""
     from hansa.runtime.figures import FigureOptions, plot_runs
 
     found = _load(names, home)
+    if matrix:
+        if len(found) > 1:
+            raise ConfigError("one run at a time has a matrix", key="matrix")
+        typer.echo(str(found[0].plot_cross_site(output, metric=metric, lower=lower)))
+        return
     target = output or (found[0].folder / "curves.png" if len(found) == 1 else Path("curves.png"))
     options = FigureOptions(tuple(label or ()), title, _grouping(group), lower)
     typer.echo(str(plot_runs(found, target, metric=metric, options=options)))

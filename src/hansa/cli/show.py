@@ -10,9 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from hansa.cli.output import plain
+from hansa.runtime.cross_site import metrics_of, model_label
 from hansa.runtime.run import Run, RunStatus
 
 _MAX_ROUNDS = 12
+_MAX_SITES = 12
+_MODEL_WIDTH, _CELL_WIDTH = 36, 9
 _MAX_PROBLEMS = 5
 _STYLE = {RunStatus.COMPLETED: "green", RunStatus.FAILED: "red", RunStatus.ABORTED: "yellow"}
 
@@ -70,6 +73,8 @@ def print_run(run: Run) -> None:
     )
     if run.history.rounds:
         console.print(_rounds_table(run))
+    if run.history.evaluations:
+        _print_matrix(console, run)
     _print_refusals(console, run)
     _print_problems(console, run)
     if run.timings.phases:
@@ -99,6 +104,35 @@ def _rounds_table(run: Run) -> Table:
     return table
 
 
+def _print_matrix(console: Console, run: Run) -> None:
+    """Models by sites; of many sites only the first, and the mean over all."""
+    matrix = run.cross_site()
+    others = [name for name in metrics_of(run.history.evaluations) if name != matrix.metric]
+    more = f" (also measured: {plain(', '.join(others))})" if others else ""
+    console.print(f"{plain(matrix.metric or 'nothing')} of each model on each site's data{more}", markup=False)
+    table = Table(box=None, pad_edge=False)
+    fits = max(2, (console.width - _MODEL_WIDTH) // _CELL_WIDTH) if console.is_terminal else _MAX_SITES
+    shown = matrix.sites[:fits]
+    for column in ("model", *shown, *(["..."] if len(shown) < len(matrix.sites) else []), "mean"):
+        table.add_column(_safe(column), justify="left" if column == "model" else "right", no_wrap=True)
+    for model in matrix.models:
+        cells = [_number(matrix.values.get((model, site))) for site in shown]
+        if len(shown) < len(matrix.sites):
+            cells.append("")
+        table.add_row(_safe(model_label(model)), *cells, _number(matrix.mean(model)))
+    wide = console if console.is_terminal else Console(highlight=False, width=240)  # a pipe has no edge to cut at
+    wide.print(table)
+    lines = [
+        f"not measured: {model_label(model)} on {site}: {error}" if site else f"not measured: {model}: {error}"
+        for (model, site), error in sorted(matrix.errors.items())
+    ]
+    _print_counted(console, lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
 def _print_refusals(console: Console, run: Run) -> None:
     reasons = (
         f"refused: {site}: {reason}"
@@ -111,6 +145,7 @@ def _print_refusals(console: Console, run: Run) -> None:
 
 def _print_problems(console: Console, run: Run) -> None:
     refused = " ".join(reason for r in run.history.rounds for given in r.refused.values() for reason in given)
+    refused += " ".join(each.error for each in run.history.evaluations if each.error is not None)
     # what a refusal names already need not be said twice
     _print_counted(console, (f"problem: {p}" for p in run.problems if p.cause not in refused))
 

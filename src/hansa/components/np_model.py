@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,37 @@ class NPModelLocator(ModelLocator):
         what = f"component {self.persistor_id!r} must be a ModelPersistor, but {found}"
         self.system_panic(f"{self._name}: {what}", fl_ctx)
         return None
+
+
+class NPFileModelLocator(ModelLocator):
+    """Serves models that came with the job.
+
+    Args:
+        files: For each model's name its `.safetensors` or `.npz` file, relative to the app's config folder.
+
+    Raises:
+        ValueError: A file leads out of that folder.
+    """
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        super().__init__()
+        for name, file in files.items():
+            if Path(file).is_absolute() or ".." in Path(file).parts:
+                raise ValueError(f"files[{name!r}] must be a file inside the app's config folder, but got {file!r}")
+        self.files = dict(files)
+
+    def get_model_names(self, fl_ctx: FLContext) -> list[str]:
+        """All of them, in the order of `files`."""
+        return list(self.files)
+
+    def locate_model(self, model_name: str, fl_ctx: FLContext) -> DXO | None:
+        """One of these models as weights; None where it cannot be read."""
+        try:
+            weights = _read(_app_root(fl_ctx) / "config" / self.files[model_name])
+        except (ConfigError, KeyError) as error:
+            self.log_error(fl_ctx, f"model {model_name!r} cannot be read: {error}")
+            return None
+        return model_learnable_to_dxo(make_model_learnable(weights, {}))
 
 
 def _app_root(fl_ctx: FLContext) -> Path:

@@ -1,8 +1,8 @@
 """What is run: jobs, the folders they live in, and how their parts are built.
 
 `Job` is the thing that the simulator, a proof of concept and a real federation run; the recipes (`fed_avg`, `fed_prox`,
-`fed_opt`, `scaffold`, `fed_bn`, `ditto`) make one in Python, `Job.load` reads one from a folder. `Component` and
-`Variable` name a part and a value for a recipe.
+`fed_opt`, `scaffold`, `fed_bn`, `ditto`, `cyclic`, `cross_site_eval`) make one in Python, `Job.load` reads one from a
+folder. `Component` and `Variable` name a part and a value for a recipe.
 """
 
 from __future__ import annotations
@@ -13,15 +13,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hansa.jobs.component import Component, Variable
     from hansa.jobs.job import Job
-    from hansa.jobs.recipes import ditto, fed_avg, fed_bn, fed_opt, fed_prox, scaffold
+    from hansa.jobs.recipes import cross_site_eval, cyclic, ditto, fed_avg, fed_bn, fed_opt, fed_prox, scaffold
 
-__all__ = ["Component", "Job", "Variable", "ditto", "fed_avg", "fed_bn", "fed_opt", "fed_prox", "scaffold"]
+__all__ = [
+    "Component",
+    "Job",
+    "Variable",
+    "cross_site_eval",
+    "cyclic",
+    "ditto",
+    "fed_avg",
+    "fed_bn",
+    "fed_opt",
+    "fed_prox",
+    "scaffold",
+]
 
 _RECIPES = "hansa.jobs.recipes"
 _HOMES = {
     "Component": "hansa.jobs.component",
     "Variable": "hansa.jobs.component",
     "Job": "hansa.jobs.job",
+    "cross_site_eval": _RECIPES,
+    "cyclic": _RECIPES,
     "ditto": _RECIPES,
     "fed_avg": _RECIPES,
     "fed_bn": _RECIPES,

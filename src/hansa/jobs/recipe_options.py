@@ -12,6 +12,9 @@ from hansa.jobs.component import Component
 from hansa.jobs.place import suggestion
 
 NAMES = ("any", "subset", "exact")
+ORDERS = ("random", "fixed")
+NOT_IN_TURN = ("best_by", "lower_is_better")
+"""Options that `cyclic` cannot have."""
 OPTIMIZERS = ("sgd", "adam", "yogi", "adagrad")
 KINDS = {"full": "WEIGHTS", "diff": "WEIGHT_DIFF"}
 
@@ -56,6 +59,11 @@ class FedAvgOptions(TypedDict, total=False):
     (`subset`), or whatever a site sends (`any`), where each tensor is averaged over the sites that sent it. `exact`, or
     `subset` if there are `result_filters`, which may leave tensors out."""
 
+    evaluate_across_sites: bool | Literal["global"]
+    """Whether, after the training, all sites measure the global models and each site's own best one on their own data
+    (True), or only the global ones (`global`). What a site does with the tasks `submit_model` and `validate` is its
+    trainer's affair. Not unless given."""
+
 
 class Options(FedAvgOptions, total=False):
     """The same for the recipes that say less of it in their own arguments."""
@@ -99,6 +107,42 @@ class DittoOptions(Options, total=False):
     """How strongly a site's own model is drawn to the global one, >= 0; 0.1."""
 
 
+class CyclicOptions(Options, total=False):
+    """The options of `cyclic`; there is no `best_by` and no `lower_is_better`, as no two sites measure one model."""
+
+    order: Literal["random", "fixed"]
+    """The order of the sites in a round: drawn anew from the job's seed (`random`), or by name (`fixed`); `random`."""
+    site_s: int
+    """How many seconds a site may train before it is passed over; as long as it likes unless given."""
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """The options of `cross_site_eval`; those that other recipes have, too, mean the same."""
+
+    name: str
+    """What the job is called."""
+    min_sites: int | None
+    """How many sites must be there; all of the run."""
+    silent_s: float
+    """After how many seconds without a sign of life a site is lost; 60."""
+    threads_per_site: int
+    """How many threads numeric libraries may use for one site; 1."""
+    script_args: str | Sequence[str | int | float | Path]
+    """The command line of `script`."""
+    result_filters: Sequence[Component]
+    """What a site's own model goes through before it leaves the site."""
+    server_components: Sequence[Component]
+    """More parts on the server."""
+    client_components: Sequence[Component]
+    """More parts at each site."""
+    site_models: bool
+    """Whether sites are asked for their own best models (the task `submit_model`), too; True."""
+    submit_s: int
+    """How many seconds they have to send them; 600."""
+    validate_s: int
+    """How many seconds sites have to measure one model; 6000."""
+
+
 def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
     """Refuse what no recipe can use.
 
@@ -121,7 +165,17 @@ def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
     check_number("silent_s", options.get("silent_s", 60), above=0)
     for key in ("mu", "ditto_lambda"):
         check_number(key, options.get(key, 0))
-    for key, choices in (("params_type", KINDS), ("names", NAMES), ("optimizer", OPTIMIZERS)):
+    for key in ("site_s", "submit_s", "validate_s"):
+        check_whole(key, options.get(key, 1), least=1)
+    chosen = options.get("evaluate_across_sites", False)
+    if not isinstance(chosen, bool) and chosen != "global":
+        raise ConfigError(f"must be True, False or 'global', not {chosen!r}", key="evaluate_across_sites")
+    for key, choices in (
+        ("params_type", KINDS),
+        ("names", NAMES),
+        ("optimizer", OPTIMIZERS),
+        ("order", ORDERS),
+    ):
         if key in options and options[key] not in tuple(choices):
             *some, last = map(repr, choices)
             raise ConfigError(f"must be {', '.join(some)} or {last}, not {options[key]!r}", key=key)
@@ -133,8 +187,9 @@ def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
         value = options.get(key, "x")
         if not isinstance(value, str) or not value:
             raise ConfigError(f"must be a text that is not empty, not {value!r}", key=key)
-    if not isinstance(options.get("lower_is_better", False), bool):
-        raise ConfigError(f"must be True or False, not {options['lower_is_better']!r}", key="lower_is_better")
+    for key in ("lower_is_better", "site_models"):
+        if not isinstance(options.get(key, False), bool):
+            raise ConfigError(f"must be True or False, not {options[key]!r}", key=key)
 
 
 def check_whole(argument: str, value: object, *, least: int) -> None:

@@ -10,12 +10,22 @@ from hansa.apis.executor import Executor
 from hansa.apis.learner_spec import Learner
 from hansa.errors import ConfigError
 from hansa.jobs.classes import check_arguments
-from hansa.jobs.component import Component, Variable, as_config
+from hansa.jobs.component import Component, as_config
 from hansa.jobs.config import FORMAT_VERSION
 from hansa.jobs.initial_weights import InitialWeights
 from hansa.jobs.job import WEIGHTS, App, Content, Job
 from hansa.jobs.place import Place
 from hansa.jobs.recipe_options import KINDS
+from hansa.jobs.recipe_workflows import (
+    SUBMIT,
+    TRAIN,
+    VALIDATE,
+    evaluation_after_training,
+    evaluation_alone,
+    history,
+    in_turn,
+    scatter_and_gather,
+)
 from hansa.jobs.script_files import command_line, script_files
 from hansa.jobs.source_files import LocalClasses
 
@@ -44,6 +54,7 @@ class Way:
         data_filters: What a task goes through at the site.
         result_filters: What a result goes through at the site, after the user's own.
         leaves_out: Whether results lack some tensors of the model.
+        in_turn: Whether one site trains after the other, so that there is nothing to aggregate.
     """
 
     recipe: str = "fed_avg"
@@ -57,6 +68,7 @@ class Way:
     data_filters: tuple[Component, ...] = ()
     result_filters: tuple[Component, ...] = ()
     leaves_out: bool = False
+    in_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,18 +113,58 @@ def make_job(
     Raises:
         ConfigError: A part that cannot be.
     """
+    if way.in_turn:
+        training = in_turn(rounds, min_sites=min_sites, options=options, names=_names_of(options, way))
+    else:
+        training = scatter_and_gather(way.workflow, rounds, min_sites=min_sites, options=options)
+    after, parts, tasks = evaluation_after_training(options)
+    plan = _Plan([training, *after], [*_server_parts(options, way), *parts], [TRAIN, *tasks], weights, min_sites)
+    return _job(plan, trainer, options=options, way=way)
+
+
+def make_evaluation(
+    weights: InitialWeights | None, trainer: Trainer, *, min_sites: int | None, options: Options
+) -> Job:
+    """The job of `cross_site_eval`.
+
+    Raises:
+        ConfigError: A part that cannot be.
+    """
+    workflows, parts, tasks = evaluation_alone(options, has_model=weights is not None)
+    plan = _Plan(workflows, parts, tasks, weights, min_sites)
+    return _job(plan, trainer, options=options, way=Way(recipe="cross_site_eval"))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a job is about: workflows and parts of the server, the sites' tasks, the model, how many sites it wants."""
+
+    workflows: list[Component]
+    parts: list[Component]
+    tasks: list[str]
+    weights: InitialWeights | None
+    min_sites: int | None
+
+
+def _job(plan: _Plan, trainer: Trainer, *, options: Options, way: Way) -> Job:
     names = _Parts()
     name = options.get("name", way.recipe)
     executor, beside, files = trainer.parts(options)
     app = App(
-        server=_server(names, rounds, min_sites, options=options, way=way),
-        client=_client(names, executor, beside, options=options, way=way),
-        files={WEIGHTS: weights.arrays, **files},
+        server={
+            "format_version": FORMAT_VERSION,
+            "server": {"heart_beat_timeout": options.get("silent_s", 60)},
+            "components": names.list("components", plan.parts)
+            + names.list("server_components", options.get("server_components", ())),
+            "workflows": names.list("workflows", plan.workflows),
+        },
+        client=_client(names, (executor, *beside), tasks=plan.tasks, options=options, way=way),
+        files={**({} if plan.weights is None else {WEIGHTS: plan.weights.arrays}), **files},
         origin=name,
         checked=True,
     )
     meta = {key: options[key] for key in ("threads_per_site",) if key in options}
-    job = Job(name, {"app": app}, min_sites=min_sites, meta=meta, classes=names.classes.found)
+    job = Job(name, {"app": app}, min_sites=plan.min_sites, meta=meta, classes=names.classes.found)
     job.check()
     return job
 
@@ -141,51 +193,24 @@ class _Parts:
         return configs
 
 
-def _server(names: _Parts, rounds: int, min_sites: int | None, *, options: Options, way: Way) -> dict[str, Any]:
-    enough = Variable("num_sites") if min_sites is None else min_sites
-    chosen = {"sampling": options["sampling"]} if "sampling" in options else {}
-    workflow = Component(
-        way.workflow,
-        id=way.workflow.rpartition(".")[0].rpartition(".")[2],
-        min_clients=enough,
-        num_rounds=rounds,
-        wait_time_after_min_received=options.get("wait_s", 10),
-        min_counted=enough,
-        **chosen,
-    )
-    return {
-        "format_version": FORMAT_VERSION,
-        "server": {"heart_beat_timeout": options.get("silent_s", 60)},
-        "components": names.list("components", _server_parts(options, way))
-        + names.list("server_components", options.get("server_components", ())),
-        "workflows": names.list("workflows", [workflow]),
-    }
+def _names_of(options: Options, way: Way) -> str:
+    """Which tensors a result may have."""
+    may_leave_out = way.leaves_out or bool(options.get("result_filters"))
+    return str(options.get("names", "subset" if may_leave_out else "exact"))
 
 
 def _server_parts(options: Options, way: Way) -> list[Component]:
-    may_leave_out = way.leaves_out or bool(options.get("result_filters"))
     settings = {**way.settings, **options.get("settings", {})}
     told = {"train_settings": settings} if settings else {}
-    generator = way.generator
-    names = options.get("names", "subset" if may_leave_out else "exact")
+    generator, names = way.generator, _names_of(options, way)
     if names == "subset" and generator.target == _FULL_MODEL:  # else the model loses what results leave out
         generator = Component(_FULL_MODEL, **{**generator.args, "keep_missing": True})
-    best = {key: options[option] for option, key in (("best_by", "validation_metric_name"),) if option in options}
-    if options.get("lower_is_better"):
-        best["larger_is_better"] = False
     parts = [
-        Component(
-            f"{_PARTS}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
-            id="aggregator",
-            expected_data_kind=way.data_kind or KINDS[options.get("params_type", "full")],
-            names=names,
-        ),
+        *([] if way.in_turn else [_aggregator(names, options, way)]),
         Component(generator.target, id="shareable_generator", **generator.args, **told),
         Component(f"{_PARTS}.np_model.NPModelPersistor", id="persistor", source=WEIGHTS.removeprefix("config/")),
-        Component(
-            f"{_PARTS}.handlers.intime_model_selection_handler.IntimeModelSelectionHandler", id="model_selector", **best
-        ),
-        Component(f"{_PARTS}.widgets.history_receiver.HistoryReceiver", id="history"),
+        *([] if way.in_turn else [_selector(options)]),
+        history(),
     ]
     if "early_stopping" in options:
         stop = f"{_PARTS}.handlers.early_stopping.EarlyStopping"
@@ -193,9 +218,27 @@ def _server_parts(options: Options, way: Way) -> list[Component]:
     return parts
 
 
+def _aggregator(names: str, options: Options, way: Way) -> Component:
+    return Component(
+        f"{_PARTS}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
+        id="aggregator",
+        expected_data_kind=way.data_kind or KINDS[options.get("params_type", "full")],
+        names=names,
+    )
+
+
+def _selector(options: Options) -> Component:
+    best = {key: options[option] for option, key in (("best_by", "validation_metric_name"),) if option in options}
+    if options.get("lower_is_better"):
+        best["larger_is_better"] = False
+    handler = f"{_PARTS}.handlers.intime_model_selection_handler.IntimeModelSelectionHandler"
+    return Component(handler, id="model_selector", **best)
+
+
 def _client(
-    names: _Parts, executor: Component, beside: list[Component], *, options: Options, way: Way
+    names: _Parts, own: tuple[Component, ...], *, tasks: list[str], options: Options, way: Way
 ) -> dict[str, Any]:
+    executor, *beside = own
     parts = [
         Component(f"{_PARTS}.widgets.streaming.AnalyticsSender", id="analytic_sender"),
         Component(
@@ -208,19 +251,21 @@ def _client(
     place = Place(key="executor")
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "executors": [{"tasks": ["train"], "executor": names.config(executor, place)}],
+        "executors": [{"tasks": tasks, "executor": names.config(executor, place)}],
         "components": names.list("components", parts)
         + names.list("executor", beside)
         + names.list("client_components", options.get("client_components", ())),
     }
-    chains = {
-        "task_data_filters": names.list("data_filters", way.data_filters),
-        "task_result_filters": names.list("result_filters", options.get("result_filters", ()))
-        + names.list("result_filters", way.result_filters),
-    }
-    for key, filters in chains.items():
-        if filters:
-            config[key] = [{"tasks": ["train"], "filters": filters}]
+    to_site = names.list("data_filters", way.data_filters)
+    from_site = names.list("result_filters", options.get("result_filters", ()))
+    from_site += names.list("result_filters", way.result_filters)
+    # What a site is sent as a model, and what it sends as one; measurements are numbers.
+    for key, filters, kinds in (
+        ("task_data_filters", to_site, (TRAIN, VALIDATE)),
+        ("task_result_filters", from_site, (TRAIN, SUBMIT)),
+    ):
+        if filters and (chosen := [task for task in tasks if task in kinds]):
+            config[key] = [{"tasks": chosen, "filters": filters}]
     return config
 
 

@@ -15,7 +15,10 @@ from hansa.jobs.component import Component
 from hansa.jobs.initial_weights import InitialWeights
 from hansa.jobs.job import Job
 from hansa.jobs.recipe_options import (
+    NOT_IN_TURN,
+    CyclicOptions,
     DittoOptions,
+    EvaluationOptions,
     FedAvgOptions,
     FedBNOptions,
     FedOptOptions,
@@ -24,7 +27,7 @@ from hansa.jobs.recipe_options import (
     check_options,
     check_whole,
 )
-from hansa.jobs.recipe_parts import Trainer, Way, make_job
+from hansa.jobs.recipe_parts import Trainer, Way, make_evaluation, make_job
 
 Model = Mapping[str, ArrayLike] | Any  # Any: a torch module, where torch is installed
 """Initial weights: numbers of any shape by name, or a torch module, whose own they are."""
@@ -224,6 +227,60 @@ def ditto(
     check_options("ditto", options, DittoOptions)
     way = Way(recipe="ditto", settings={"ditto_lambda": options.get("ditto_lambda", 0.1)})
     return _job(model, Trainer(executor, script), rounds, options=options, way=way)
+
+
+def cyclic(
+    model: Model, *, executor: Part = None, script: Script = None, rounds: int = 5, **options: Unpack[CyclicOptions]
+) -> Job:
+    """Cyclic transfer: the model goes from site to site, and each trains on what the one before has made of it.
+
+    A round is one pass over the sites. A site that fails or is lost is passed over. Sheller et al.,
+    "Multi-Institutional Deep Learning Modeling Without Sharing Patient Data", 2018, arXiv:1810.04304.
+
+    Args:
+        model: As in `fed_avg`.
+        executor: Likewise.
+        script: Likewise.
+        rounds: How many passes; at least 1.
+        options: See `CyclicOptions`.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    for key in NOT_IN_TURN:
+        if key in options:
+            raise ConfigError("cyclic has no best model: no two sites measure the same one", key=key)
+    check_options("cyclic", options, CyclicOptions)
+    return _job(model, Trainer(executor, script), rounds, options=options, way=Way(recipe="cyclic", in_turn=True))
+
+
+def cross_site_eval(
+    model: Model | None = None,
+    *,
+    executor: Part = None,
+    script: Script = None,
+    **options: Unpack[EvaluationOptions],
+) -> Job:
+    """Evaluation across sites: every model on every site's data.
+
+    Sites are asked for their own best models (the task `submit_model`), and each measures them all, and `model`, on its
+    own data (the task `validate`). To measure what a training has made, give its recipe `evaluate_across_sites=True`.
+
+    Args:
+        model: The weights of a model of the server's, as in `fed_avg`; None: only the sites' own models are measured.
+        executor: As in `fed_avg`, but for these two tasks.
+        script: Likewise.
+        options: See `EvaluationOptions`.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    check_options("cross_site_eval", options, EvaluationOptions)
+    if model is None and not options.get("site_models", True):
+        raise ConfigError("there is nothing to measure: give a model, or let the sites give theirs", key="site_models")
+    weights = None if model is None else InitialWeights.of(model)
+    min_sites = options.get("min_sites")
+    return make_evaluation(weights, Trainer(executor, script), min_sites=min_sites, options=options)
 
 
 def _job(

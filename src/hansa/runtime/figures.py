@@ -36,7 +36,7 @@ _MOST_PANELS = 8
 _MOST_INSIDE = 5
 """More curves than this, and the legend stands beside the axes."""
 _SPECIAL = {"initial_metrics": "metric at the start of the round"}
-_STYLE: Any = {  # Any: matplotlib has a type of its own for the keys
+STYLE: Any = {  # Any: matplotlib has a type of its own for the keys
     "font.size": 10,
     "axes.labelsize": 10,
     "axes.titlesize": 11,
@@ -101,7 +101,7 @@ def plot_runs(
         raise MissingExtra("a figure", extra="figures") from None
     is_single = len(groups) == 1 and len(groups[0].runs) == 1
     is_beside = len(groups) > _MOST_INSIDE
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.0 if is_beside else 5.6, 3.6 * len(names)), layout="constrained")
         FigureCanvasAgg(figure)
         for index, name in enumerate(names):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,23 @@ class Scalar:
     step: int | None
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on the data of a site.
+
+    Attributes:
+        model: Whose it is: a site, or `SRV_` and the name of one of the server's.
+        site: Whose data.
+        metrics: Values by name; empty where it could not be measured.
+        error: Why it could not be.
+    """
+
+    model: str
+    site: str
+    metrics: dict[str, float]
+    error: str | None = None
+
+
 class RunHistory:
     """The history of one run; filled by workflows and receivers, read by people and plots.
 
@@ -78,6 +95,8 @@ class RunHistory:
     ) -> None:
         self.rounds: list[RoundRecord] = []
         self.scalars: list[Scalar] = []
+        self.evaluations: list[Evaluation] = []
+        """Models on the data of sites, as they came."""
         self.early_end: tuple[int, str] | None = None
         """The round after which the training ended although there might be more, and why."""
         self.seconds, self.virtual_seconds = array("d"), array("d")
@@ -139,6 +158,13 @@ class RunHistory:
                 record.virtual_seconds = self._clock() - self._virtually_opened_at
             self._note_times(record)
             self._line({"round": record.as_dict()})
+
+    def evaluated(self, model: str, site: str, *, metrics: Mapping[str, float], error: str | None = None) -> None:
+        """A model was measured on a site's data, or why that could not be."""
+        found = Evaluation(model, site, {str(name): float(value) for name, value in metrics.items()}, error)
+        with self._lock:
+            self.evaluations.append(found)
+            self._line({"evaluation": vars(found)})
 
     def ended_early(self, round_number: int, *, reason: str) -> None:
         """No round comes after this one although there might be more, and why."""
@@ -218,7 +244,8 @@ class RunHistory:
     def _go_back(self, num_lines: int) -> None:
         """The run was interrupted, and went on from a commit: what came after it comes again."""
         kept = self._taken[:num_lines]
-        self.rounds, self.scalars, self.early_end, self._taken, self._num_taken = [], [], None, [], 0
+        self.rounds, self.scalars, self.evaluations, self.early_end = [], [], [], None
+        self._taken, self._num_taken = [], 0
         del self.seconds[:], self.virtual_seconds[:]
         for line in kept:
             self.add_line(line)
@@ -238,6 +265,8 @@ class RunHistory:
         elif "scalar" in line:
             entry = line["scalar"]
             self.scalars.append(Scalar(entry["round"], entry["site"], entry["name"], entry["value"], entry["step"]))
+        elif "evaluation" in line:
+            self.evaluations.append(Evaluation(**line["evaluation"]))
         elif "early_end" in line:
             self.early_end = line["early_end"]["round"], line["early_end"]["reason"]
 

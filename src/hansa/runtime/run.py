@@ -17,6 +17,8 @@ from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, read_lines, read_
 if TYPE_CHECKING:
     import numpy as np
 
+    from hansa.runtime.cross_site import CrossSite
+
 
 class RunStatus(Enum):
     """How a run stands."""
@@ -174,6 +176,41 @@ class Run:
 
         target = Path(path) if path is not None else self.folder / "curves.png"
         return plot_runs([self], target, metric=metric)
+
+    def cross_site(self, metric: str | None = None) -> CrossSite:
+        """Every model on every site's data, after an evaluation across sites.
+
+        Args:
+            metric: Which; an accuracy if there is one, else the first by name, if None.
+
+        Raises:
+            ConfigError: Nothing was measured across sites, or no such metric.
+        """
+        from hansa.runtime.cross_site import cross_site
+
+        return cross_site(self.history.evaluations, metric)
+
+    def plot_cross_site(
+        self, path: str | os.PathLike[str] | None = None, *, metric: str | None = None, lower: bool | None = None
+    ) -> Path:
+        """Draw the same as a heat map.
+
+        Args:
+            path: The PNG, SVG or PDF to write; `cross_site.png` in the run's folder if None.
+            metric: As for `cross_site`.
+            lower: Whether lower is better; guessed from the metric's name if None.
+
+        Returns:
+            The file.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+            ConfigError: Nothing was measured across sites, or no such metric.
+        """
+        from hansa.runtime.matrix_figure import plot_matrix
+
+        target = Path(path) if path is not None else self.folder / "cross_site.png"
+        return plot_matrix(self.cross_site(metric), target, title=self.id, lower=lower)
 
     def summary(self) -> dict[str, Any]:
         """The run in a few plain values, for tables and `--json`."""

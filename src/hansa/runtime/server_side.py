@@ -171,6 +171,7 @@ class ServerSide:
     def _run_workflow(self, workflow: _Workflow) -> None:
         workflow.responder.workflow_index = workflow.index
         with self.engine.new_context() as fl_ctx:
+            self.progress.bring_back(workflow.index, fl_ctx=fl_ctx)
             fl_ctx.set_prop(FLContextKey.WORKFLOW, workflow.id, private=False, sticky=True)
             started = self._guard(workflow, "start", workflow.responder.initialize_run, fl_ctx)
             if started:

@@ -132,6 +132,16 @@ class ProgressKeeper:
 
     # -- after a restart ---------------------------------------------------------------------------------------
 
+    def bring_back(self, index: int, *, fl_ctx: FLContext) -> None:
+        """Let a workflow that goes on find what those before it have left, when it starts."""
+        begun = self._begun
+        if not begun.version or index != begun.workflow:
+            return
+        for is_private, properties in ((True, begun.private), (False, begun.public)):
+            for key, value in properties.items():
+                fl_ctx.set_prop(key, value, private=is_private, sticky=True)
+        fl_ctx.sync_sticky()
+
     def restore_workflow(self, index: int, responder: Responder, *, fl_ctx: FLContext) -> None:
         """Give the workflow that committed back what it and the components kept; any other begins anew.
 
@@ -140,10 +150,7 @@ class ProgressKeeper:
         begun = self._begun
         if not begun.version or index != begun.workflow:
             return
-        for is_private, properties in ((True, begun.private), (False, begun.public)):
-            for key, value in properties.items():
-                fl_ctx.set_prop(key, value, private=is_private, sticky=True)
-        fl_ctx.sync_sticky()
+        self.bring_back(index, fl_ctx=fl_ctx)  # once more: starting has put first things in their place
         for name, state in begun.components.items():
             part = port(self._components.get(name), Stateful)
             if part is not None:

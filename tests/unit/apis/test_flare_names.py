@@ -265,7 +265,7 @@ def test_the_comparison_allows_optional_keywords_of_our_own() -> None:
 def test_old_paths_resolve() -> None:
     assert flare_names.resolve("nvflare.apis.dxo.DXO") == "hansa.apis.dxo.DXO"
     assert flare_names.resolve("nvflare.apis.impl.controller.Task") == "hansa.apis.controller.Task"
-    assert flare_names.resolve("nvflare.app_common.workflows.cyclic_ctl.CyclicController") is None
+    assert flare_names.resolve("nvflare.app_common.homomorphic_encryption.he_model_encryptor.HEModelEncryptor") is None
     assert flare_names.resolve("nvflare.private.fed.server.fed_server.FedServer") is None
     assert flare_names.targets()["nvflare.apis.dxo.DXO"] == "hansa.apis.dxo:DXO"
 
@@ -278,16 +278,16 @@ def test_a_packages_reexport_is_the_class_itself() -> None:
 def test_bare_names_resolve_to_classes_once() -> None:
     assert flare_names.by_name("ExcludeVars") == ["hansa.components.filters.exclude_vars.ExcludeVars"]
     assert flare_names.by_name("make_reply") == []  # a function
-    assert flare_names.by_name("CyclicController") == []  # owed
+    assert flare_names.by_name("HEModelEncryptor") == []  # owed
     assert flare_names.by_name("NoSuchThing") == []
 
 
 def test_what_is_owed_says_by_what() -> None:
-    path = "nvflare.app_common.workflows.cyclic_ctl.CyclicController"
+    path = "nvflare.app_common.homomorphic_encryption.he_model_encryptor.HEModelEncryptor"
     title = flare_names.owed(path)
     assert title is not None
-    assert title.startswith("Workflows, statistics and the fields")
-    assert flare_names.owed("CyclicController") == title
+    assert title.startswith("Privacy, first half")
+    assert flare_names.owed("HEModelEncryptor") == title
     assert flare_names.owed("nvflare.apis.dxo.DXO") is None
     assert flare_names.owed("DXO") is None
 

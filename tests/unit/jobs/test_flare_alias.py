@@ -19,6 +19,7 @@ from hansa.jobs.job import App, Job
 
 SERVER = {"format_version": 2, "workflows": [{"path": "parts.Flow"}]}
 CLIENT = {"format_version": 2, "executors": [{"tasks": ["train"], "executor": {"path": "parts.Trainer"}}]}
+ENCRYPTION = "nvflare.app_common.homomorphic_encryption.he_model_encryptor"
 
 
 def left_over() -> list[str]:
@@ -53,11 +54,11 @@ def test_all_the_ways_to_import() -> None:
 def test_what_is_owed_says_so_in_one_line_and_what_is_unknown_is_not_there() -> None:
     with served():
         with pytest.raises(ImportError) as caught:
-            exec("from nvflare.app_common.workflows.cyclic_ctl import CyclicController")
+            exec(f"from {ENCRYPTION} import HEModelEncryptor")
         assert str(caught.value) == (
-            "nvflare.app_common.workflows.cyclic_ctl.CyclicController is not in this release; it comes with "
-            "'Workflows, statistics and the fields: cyclic transfer, cross-site evaluation, federated statistics, "
-            "and real examples'"
+            f"{ENCRYPTION}.HEModelEncryptor is not in this release; it comes with "
+            "'Privacy, first half: filters that hold what they promise, homomorphic encryption, differential privacy, "
+            "robust rules'"
         )
         with pytest.raises(ImportError, match="cannot import name 'Nothing' from 'nvflare.apis.dxo'"):
             exec("from nvflare.apis.dxo import Nothing")
@@ -66,14 +67,14 @@ def test_what_is_owed_says_so_in_one_line_and_what_is_unknown_is_not_there() -> 
 
 
 def test_code_that_imports_what_is_owed_fails_in_one_line(tmp_path: Path) -> None:
-    code_text = "import json\nfrom nvflare.app_common.workflows.cyclic_ctl import CyclicController\n"
+    code_text = f"import json\nfrom {ENCRYPTION} import HEModelEncryptor\n"
     (tmp_path / "zz_net.py").write_text(code_text)
     with served(), CustomCode(tmp_path) as code, pytest.raises(ConfigError) as caught:
         Builder(ClassPolicy.simulator(), custom=code.modules).component({"path": "zz_net.Net"})
     assert str(caught.value) == (
-        "path: cannot import zz_net: ImportError: nvflare.app_common.workflows.cyclic_ctl.CyclicController is not in "
-        "this release; it comes with 'Workflows, statistics and the fields: cyclic transfer, cross-site evaluation, "
-        "federated statistics, and real examples' (zz_net.py:2)"
+        f"path: cannot import zz_net: ImportError: {ENCRYPTION}.HEModelEncryptor is not in this release; it comes with "
+        "'Privacy, first half: filters that hold what they promise, homomorphic encryption, differential privacy, "
+        "robust rules' (zz_net.py:2)"
     )
 
 

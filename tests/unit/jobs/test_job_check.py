@@ -52,7 +52,7 @@ def test_a_good_job_passes_and_none_of_its_code_has_run(make_app: Any, monkeypat
         ({"path": "Net"}, ".path", "there is no module 'Net'"),
         ({"path": "__main__.Net"}, ".path", "there is no module '__main__'"),
         ({"name": "ExcludeVar"}, ".name", "no component is called 'ExcludeVar'; did you mean 'ExcludeVars'?"),
-        ({"name": "CyclicController"}, ".name", "CyclicController is not in this release; it comes with"),
+        ({"name": "HEModelEncryptor"}, ".name", "HEModelEncryptor is not in this release; it comes with"),
         ({"path": "nvflare.private.X"}, ".path", "nvflare.private.X is no public name of FLARE 2.0"),
         ({"path": "hansa.components.filters.exclude_vars.Exclude"}, ".path", "has no 'Exclude'"),
         ({"path": "parts.Net", "args": {"widht": 3}}, ".args.widht", "Net takes no argument 'widht'; did you mean"),

@@ -48,7 +48,8 @@ class ScriptExecutor(Executor):
     `FLModel.num_steps` becomes NUM_STEPS_CURRENT_ROUND. Every number in `FLModel.metrics`, and every one given to
     `log`, is reported as an analytics record, which ConvertToFedEvent and HistoryReceiver take into the run's history.
     The numbers in `metrics` also stand under their names in the meta of the result, where IntimeModelSelectionHandler
-    finds them by `validation_metric_name`; the name `initial_metrics` is its default, how the received model did.
+    finds them by `validation_metric_name`; the name `initial_metrics` is its default, how the received model did. What
+    a task that evaluates has measured is that task's result, and nothing else.
 
     Args:
         script: The Python file, relative to the folder `custom/` of the app.
@@ -128,7 +129,8 @@ class ScriptExecutor(Executor):
         if answer is None:
             return make_reply(ReturnCode.TASK_ABORTED)
         for name, value in answer["metrics"].items():
-            if name != MetaKey.INITIAL_METRICS:  # which the workflow records
+            # The workflow records these itself: how the received model did, and what an evaluation has measured.
+            if name != MetaKey.INITIAL_METRICS and asked is not ScriptTask.EVALUATE:
                 self._report(name, value, None, fl_ctx)
         return messages.result(answer, self.params_type)
 

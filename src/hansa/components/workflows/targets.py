@@ -69,8 +69,13 @@ def _choose(
     live = sampling.eligible(get_clients())
     if sampling.asks_all:
         return live if len(live) >= at_least else None
+    return sampling.draw(live, seed=seed_of(engine, draw))
+
+
+def seed_of(engine: object, draw: str) -> str:
+    """The seed of a draw: it depends on the job's seed and on what the draw is for."""
     seeded = port(engine, OffersSeed)
-    return sampling.draw(live, seed=f"{seeded.seed_for(draw) if seeded is not None else 0}/{draw}")
+    return f"{seeded.seed_for(draw) if seeded is not None else 0}/{draw}"
 
 
 def names_of_sites(engine: object) -> list[str]:
