@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +15,7 @@ from hansa.runtime.run import Run, RunStatus
 
 _MAX_ROUNDS = 12
 _MAX_PROBLEMS = 5
+_MAX_FEATURES = 30
 _STYLE = {RunStatus.COMPLETED: "green", RunStatus.FAILED: "red", RunStatus.ABORTED: "yellow"}
 
 
@@ -70,6 +72,8 @@ def print_run(run: Run) -> None:
     )
     if run.history.rounds:
         console.print(_rounds_table(run))
+    if statistics := run.statistics:
+        _print_statistics(console, statistics)
     _print_refusals(console, run)
     _print_problems(console, run)
     if run.timings.phases:
@@ -97,6 +101,27 @@ def _rounds_table(run: Run) -> Table:
         asked, counted = str(len(record.targets)), str(len(record.counted))
         table.add_row(str(record.number), asked, counted, refused, *values, took, *virtual)
     return table
+
+
+def _print_statistics(console: Console, statistics: dict[str, Any]) -> None:  # Any: JSON
+    for name, dataset in statistics["datasets"].items():
+        by_site = dataset["rows_by_site"]
+        console.print(f"statistics of {plain(name)}: {dataset['rows']} rows of {len(by_site)} sites", markup=False)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("feature", no_wrap=True)
+        for column in ("count", "missing", "mean", "sd", "min*", "median", "max*"):
+            table.add_column(column, justify="right")
+        features = list(dataset["features"].items())
+        for feature, entry in features[:_MAX_FEATURES]:
+            median = entry.get("quantiles", {}).get("0.5", {}).get("value")
+            numbers = (entry["mean"], entry["sd"], entry.get("min"), median, entry.get("max"))
+            shown = ["" if number is None else f"{number:.4g}" for number in numbers]
+            table.add_row(_safe(feature), str(entry["count"]), str(entry["missing"]), *shown)
+        console.print(table)
+        if len(features) > _MAX_FEATURES:
+            console.print(f"... and {len(features) - _MAX_FEATURES} more features")
+    console.print("* of a range that the sites have widened at random", style="dim")
+    _print_counted(console, (f"note: {note}" for note in statistics["notes"]))
 
 
 def _print_refusals(console: Console, run: Run) -> None:

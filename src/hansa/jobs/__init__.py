@@ -1,8 +1,8 @@
 """What is run: jobs, the folders they live in, and how their parts are built.
 
 `Job` is the thing that the simulator, a proof of concept and a real federation run; the recipes (`fed_avg`, `fed_prox`,
-`fed_opt`, `scaffold`, `fed_bn`, `ditto`) make one in Python, `Job.load` reads one from a folder. `Component` and
-`Variable` name a part and a value for a recipe.
+`fed_opt`, `scaffold`, `fed_bn`, `ditto`, `fed_statistics`) make one in Python, `Job.load` reads one from a folder.
+`Component` and `Variable` name a part and a value for a recipe.
 """
 
 from __future__ import annotations
@@ -14,8 +14,20 @@ if TYPE_CHECKING:
     from hansa.jobs.component import Component, Variable
     from hansa.jobs.job import Job
     from hansa.jobs.recipes import ditto, fed_avg, fed_bn, fed_opt, fed_prox, scaffold
+    from hansa.jobs.statistics_recipe import fed_statistics
 
-__all__ = ["Component", "Job", "Variable", "ditto", "fed_avg", "fed_bn", "fed_opt", "fed_prox", "scaffold"]
+__all__ = [
+    "Component",
+    "Job",
+    "Variable",
+    "ditto",
+    "fed_avg",
+    "fed_bn",
+    "fed_opt",
+    "fed_prox",
+    "fed_statistics",
+    "scaffold",
+]
 
 _RECIPES = "hansa.jobs.recipes"
 _HOMES = {
@@ -27,6 +39,7 @@ _HOMES = {
     "fed_bn": _RECIPES,
     "fed_opt": _RECIPES,
     "fed_prox": _RECIPES,
+    "fed_statistics": "hansa.jobs.statistics_recipe",
     "scaffold": _RECIPES,
 }
 
