@@ -64,6 +64,11 @@ def merge_all(parts: Iterable[Moments], num_features: int) -> Moments:
     return reduce(merge, parts, Moments.nothing(num_features))
 
 
+def _gaps(block: Floats) -> Ints:
+    """The places of missing values in a block, counted through its rows."""
+    return np.flatnonzero(~np.isfinite(block))
+
+
 class MomentPass:
     """The first pass over rows: moments, and the lowest and highest value of each feature.
 
@@ -88,18 +93,19 @@ class MomentPass:
             return
         with np.errstate(invalid="ignore", over="ignore"):
             total = block.sum(axis=1)
-        if np.isfinite(total).all():
-            count = np.full(len(block), num_rows)
-            low, high = block.min(axis=1), block.max(axis=1)
-            mean = total / num_rows
-            distance = block - mean[:, None]
+        count = np.full(len(block), num_rows)
+        if not np.isfinite(total).all():
+            gaps = _gaps(block)
+            count = num_rows - np.bincount(gaps // num_rows, minlength=len(block))
+            block = block.copy()
+            block.ravel()[gaps] = 0.0
+            mean = block.sum(axis=1) / np.maximum(count, 1)
+            block.ravel()[gaps] = mean[gaps // num_rows]  # lies between the ends, and at no distance from the mean
         else:
-            there = np.isfinite(block)
-            count = there.sum(axis=1)
-            low = np.where(there, block, np.inf).min(axis=1)
-            high = np.where(there, block, -np.inf).max(axis=1)
-            mean = np.where(there, block, 0.0).sum(axis=1) / np.maximum(count, 1)
-            distance = np.where(there, block - mean[:, None], 0.0)
+            mean = total / num_rows
+        low, high = block.min(axis=1), block.max(axis=1)
+        low[count == 0], high[count == 0] = np.inf, -np.inf
+        distance = block - mean[:, None]
         m2 = np.einsum("ij,ij->i", distance, distance)
         # The block as a part of its own, its mean put right by what is left of the distances.
         rest = distance.sum(axis=1) / np.maximum(count, 1)
@@ -165,16 +171,13 @@ class CellPass:
             np.clip(at, 0, grid.num_cells - 1, out=at)
         at += self._offset
         size = num_features * grid.num_cells
-        if is_whole:
-            there = None
-        else:
-            there = np.isfinite(block)
-            at[~there] = size  # one cell more, which is dropped
+        if not is_whole:
+            at.ravel()[_gaps(block)] = size  # one cell more, which is dropped
         np.copyto(self._places, at, casting="unsafe")
         found = np.bincount(self._places.ravel(), minlength=size + 1)[:size].reshape(self.cells.shape)
         self.cells += found
         for index in self._outside:
-            values = block[index] if there is None else block[index][there[index]]
+            values = block[index][np.isfinite(block[index])]
             under, over = int((values < grid.low[index]).sum()), int((values > grid.high[index]).sum())
             self.cells[index, 0] -= under
             self.cells[index, -1] -= over
@@ -230,20 +233,24 @@ class PairPass:
         with np.errstate(invalid="ignore"):
             scaled *= self._scale
             total = scaled.sum(axis=1)
-        if np.isfinite(total).all():
-            product = scaled @ scaled.T
-            size = product.shape
-            count = np.full(size, block.shape[1])
-            part = PairSums(
-                count, product, np.broadcast_to(total[:, None], size), np.broadcast_to(np.diag(product)[:, None], size)
-            )
-        else:
-            mask = np.isfinite(block)
-            there = mask.astype(np.float64)
-            scaled = np.where(mask, scaled, 0.0)
-            count = np.rint(there @ there.T).astype(np.int64)
-            part = PairSums(count, scaled @ scaled.T, scaled @ there.T, (scaled * scaled) @ there.T)
-        self.sums = self.sums + part
+        gaps = np.empty(0, np.int64) if np.isfinite(total).all() else _gaps(block)
+        if len(gaps):
+            scaled.ravel()[gaps] = 0.0
+            total = scaled.sum(axis=1)
+        product = scaled @ scaled.T
+        size, num_rows = product.shape, block.shape[1]
+        count = np.full(size, num_rows)
+        single = np.broadcast_to(total[:, None], size)
+        square = np.broadcast_to(np.diag(product)[:, None], size)
+        if len(gaps):  # what rows with a gap take from the others' sums: only these rows are looked at again
+            own, places = np.divmod(gaps, num_rows)
+            rows, at = np.unique(places, return_inverse=True)
+            gone, few = np.zeros((size[0], len(rows))), scaled[:, rows]
+            gone[own, at] = 1.0
+            each = np.bincount(own, minlength=size[0])
+            count = count - each[:, None] - each[None] + np.rint(gone @ gone.T).astype(np.int64)
+            single, square = single - few @ gone.T, square - (few * few) @ gone.T
+        self.sums = self.sums + PairSums(count, product, single, square)
 
 
 def correlation(sums: PairSums, *, min_count: int = 2) -> Floats:

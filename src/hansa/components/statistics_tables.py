@@ -182,8 +182,9 @@ def _is_number(text: str) -> bool:
 def _codes(array: Array, where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     if array.ndim != 1:
         raise ConfigError(f"must have one value per row, not shape {array.shape}", key=where)
-    if array.dtype.kind == "f" and np.isin(array, np.arange(-MOST_LABELS, 10 * MOST_LABELS)).all():
-        array = array.astype(np.int64)  # 1.0 at one site is 1 at another
+    if array.dtype.kind == "f" and np.isin(array[np.isfinite(array)], np.arange(-1000, 10_000)).all():
+        # 1.0 at one site is 1 at another, where none is missing
+        array = np.array([f"{value:.0f}" if np.isfinite(value) else "" for value in array], str)
     texts = array.astype(str) if array.dtype.kind in "biufUS" else np.array([_text(value) for value in array], str)
     names, codes = np.unique(texts, return_inverse=True)
     keep = [name.lower() not in MISSING for name in names]

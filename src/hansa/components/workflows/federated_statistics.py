@@ -233,7 +233,7 @@ class FederatedStatistics(Controller):
             datasets[name] = plan.document(seconds)
         missing = sorted(self._answers[0].keys() - self._answers[1].keys())
         notes += [f"{site}: did not answer the second task; histograms lack it" for site in missing if self._answers[1]]
-        document = {
+        document: dict[str, Any] = {  # Any: JSON
             "format_version": FORMAT_VERSION,
             "sites": sorted(self._answers[0]),
             "min_count": {site: int(answer["min_count"]) for site, answer in sorted(self._answers[0].items())},
