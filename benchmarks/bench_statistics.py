@@ -1,6 +1,6 @@
 """Federated statistics of 8 sites x 1,000,000 rows x 30 columns, against each site's own pass with NumPy.
 
-    python benchmarks/bench_statistics.py [--json] [--rows N]
+    python benchmarks/bench_statistics.py [--json] [--quick] [--rows N]
 
 The yardstick is measured in the same run, in turn: one site's pass with NumPy's own functions on one core, and the
 eight of them in as many processes as the simulator has workers. The goal is about the first: the federation's two tasks
@@ -32,7 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    options.rows = 20_000 if options.quick else options.rows
     workers = min(len(os.sched_getaffinity(0)), SITES)
     passes, several, federated, alone = [], [], [], []
     with tempfile.TemporaryDirectory() as home:

@@ -12,9 +12,11 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import hansa
+from hansa.algorithms.federated_statistics import PairPass
 from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from hansa.apis.executor import Executor
 from hansa.apis.statistics_source import StatisticsSource
+from hansa.components.executors.statistics_passes import _told_pairs
 from hansa.components.standard_scaler import StandardScaler
 from hansa.errors import ConfigError, RunError
 from hansa.jobs import Component, fed_avg, fed_statistics
@@ -159,6 +161,22 @@ def test_with_enough_others_a_bad_site_is_a_note(tmp_path: Path) -> None:
     assert run.statistics["datasets"]["train"]["features"]["a"]["count"] == 60
     assert any("site-2" in note and "no number" in note for note in run.statistics["notes"])
     assert any(problem.site == "server" and "no number" in problem.cause for problem in run.problems)
+
+
+def test_the_sums_of_pairs_tell_nothing_of_a_single_row() -> None:
+    rng = np.random.default_rng(0)
+    block = rng.normal(size=(2, 100))
+    block[1, 7] = np.nan  # so the sums of the first feature, with the second and alone, would differ by one value
+    one = PairPass(np.zeros(2), np.ones(2))
+    one.take(block)
+    told = _told_pairs(one.sums, np.array([True, True]), 10)
+    assert told["single"][0, 1] == told["single"][0, 0] != one.sums.single[0, 1]
+    assert told["square"][0, 1] == told["square"][0, 0] != one.sums.square[0, 1]
+    block[1, :30] = np.nan
+    many = PairPass(np.zeros(2), np.ones(2))
+    many.take(block)
+    told = _told_pairs(many.sums, np.array([True, True]), 10)
+    assert told["single"][0, 1] == many.sums.single[0, 1]
 
 
 def test_images(tmp_path: Path) -> None:

@@ -108,9 +108,9 @@ def _print_statistics(console: Console, statistics: dict[str, Any]) -> None:  # 
         by_site = dataset["rows_by_site"]
         console.print(f"statistics of {plain(name)}: {dataset['rows']} rows of {len(by_site)} sites", markup=False)
         table = Table(box=None, pad_edge=False)
-        table.add_column("feature", no_wrap=True)
+        table.add_column("feature", overflow="fold")  # gives way to the numbers
         for column in ("count", "missing", "mean", "sd", "min*", "median", "max*"):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         features = list(dataset["features"].items())
         for feature, entry in features[:_MAX_FEATURES]:
             median = entry.get("quantiles", {}).get("0.5", {}).get("value")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.algorithms.cell_suppression import hidden_cells
-from hansa.algorithms.federated_statistics import CellPass, Grid, MomentPass, PairPass
+from hansa.algorithms.federated_statistics import CellPass, Grid, MomentPass, PairPass, PairSums
 from hansa.algorithms.quantile_buckets import Buckets
 from hansa.components.executors.statistics_policy import Draws, StatisticsPolicy
 from hansa.components.statistics_tables import Table
@@ -125,12 +125,24 @@ def second_pass(table: Table, first: First, agreed: Agreed, *, floor: int) -> An
             told[key]["buckets"].append(entry[1])
     answer: Answer = {"groups": {key: _packed(entry) for key, entry in told.items()}}
     if pairs is not None and ALL in first.shown:
-        seen = first.shown[ALL]
-        sums, mask = pairs.sums, (pairs.sums.count >= least) & seen[:, None] & seen[None]
-        answer["pairs"] = {
-            name: np.where(mask, getattr(sums, name), 0) for name in ("count", "product", "single", "square")
-        }
+        answer["pairs"] = _told_pairs(pairs.sums, first.shown[ALL], least)
     return answer
+
+
+def _told_pairs(sums: PairSums, seen: NDArray[np.bool_], least: int) -> Answer:
+    """The sums of pairs, without those that would tell of a few rows.
+
+    A feature's sum over all its rows minus that over the rows that have another one, too, is the sum over those that
+    lack it. Where these are fewer than the floor, the former stands for the latter.
+    """
+    mask = (sums.count >= least) & seen[:, None] & seen[None]
+    lacking = np.diag(sums.count)[:, None] - sums.count
+    is_few = (lacking > 0) & (lacking < least)
+    told: Answer = {"count": np.where(mask, sums.count, 0), "product": np.where(mask, sums.product, 0.0)}
+    for name in ("single", "square"):
+        values: NDArray[np.float64] = getattr(sums, name)
+        told[name] = np.where(mask, np.where(is_few, np.diag(values)[:, None], values), 0.0)
+    return told
 
 
 def _groups(table: Table) -> Groups:
