@@ -19,7 +19,7 @@ from hansa.components.csv_statistics_source import CsvStatisticsSource
 from hansa.jobs import Component, fed_statistics
 from hansa.runtime.run import Run
 from poc_parts import PATIENCE_S, Federation, poc_up
-from source_code import PACKAGE
+from source_code import PACKAGE, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -102,37 +102,23 @@ def test_a_federation_tells_the_same_and_its_sites_keep_their_own_floor(
         assert train["features"]["age"]["histogram"]["sites_that_hide"] != [0] * 20
 
 
-def test_four_hospitals(tmp_path: Path) -> None:
-    folder = Path(os.environ.get("HANSA_DATA", ""), "heart_disease")
-    if "HANSA_DATA" not in os.environ or not folder.is_dir():
-        pytest.skip("needs $HANSA_DATA")
-    names = [
-        "age",
-        "sex",
-        "cp",
-        "trestbps",
-        "chol",
-        "fbs",
-        "restecg",
-        "thalach",
-        "exang",
-        "oldpeak",
-        "slope",
-        "ca",
-        "thal",
-        "diagnosis",
-    ]
-    sites, rows = ["cleveland", "hungarian", "switzerland", "va"], []
+HOSPITALS = Path(os.environ.get("HANSA_DATA", ROOT.parent / "shared" / "data"), "heart_disease")
+COLUMNS = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,diagnosis"
+
+
+@pytest.mark.parametrize("folder", [HOSPITALS] if HOSPITALS.is_dir() else [])
+def test_four_hospitals(folder: Path, tmp_path: Path) -> None:
+    ages = []
+    sites = ["cleveland", "hungarian", "switzerland", "va"]
     for site in sites:
         text = (folder / f"processed.{site}.data").read_text()
-        (tmp_path / f"{site}.csv").write_text(",".join(names) + "\n" + text)
-        rows += [line.split(",") for line in text.split()]
+        (tmp_path / f"{site}.csv").write_text(f"{COLUMNS}\n{text}")
+        ages += [float(line.partition(",")[0]) for line in text.split()]
     source = Component(CsvStatisticsSource, path=f"{tmp_path}/$SITE.csv", label="diagnosis")
     run = hansa.simulate(fed_statistics(source), sites, home=tmp_path / "runs", progress=False)
     train = run.statistics["datasets"]["train"]
     assert train["rows"] == 920
-    ages = np.array([float(row[0]) for row in rows])
-    np.testing.assert_allclose(train["features"]["age"]["mean"], ages.mean(), rtol=1e-12)
+    np.testing.assert_allclose(train["features"]["age"]["mean"], np.mean(ages), rtol=1e-12)
     notes = "\n".join(run.statistics["notes"])
     assert "switzerland: 'chol' in 'train' is the same in all rows" in notes  # 0, which means unknown
     assert "hungarian: too few values of" in notes
