@@ -51,6 +51,8 @@ def main() -> None:
                 seconds.append(run.timings.run)
     one, all_passes, ours, own = (statistics.median(each) for each in (passes, several, federated, alone))
     result = {
+        "what": "federated statistics",
+        "goal": 1.3,
         "sites": SITES,
         "rows": options.rows,
         "columns": COLUMNS,
@@ -64,7 +66,7 @@ def main() -> None:
         "shared": (ours - 0.2) / all_passes,
     }
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps([result]))
         return
     print(f"{SITES} sites x {options.rows:,} rows x {COLUMNS} columns, {workers} workers (medians of {REPEATS})")
     print(f"  NumPy, one site's pass:             {one:6.2f} s")

@@ -110,3 +110,10 @@ def test_a_long_run_is_looked_at() -> None:
     rows = {row["what"]: row["verdict"] for row in json.loads(done.stdout)["figures"]}
     assert rows["history.jsonl, MB"] == "by design"
     assert len(rows) == 17
+
+
+@pytest.mark.slow
+def test_statistics_are_measured_beside_a_pass_with_numpy() -> None:
+    [found] = figures("bench_statistics")
+    assert (found["goal"], found["sites"], found["columns"]) == (1.3, 8, 30)
+    assert min(found[key] for key in ("numpy_one_site_s", "numpy_all_sites_s", "federated_s")) > 0

@@ -170,7 +170,7 @@ class FederatedStatistics(Controller):
         answered = len(self._answers[phase])
         if answered < self.min_clients and not abort_signal.triggered:
             of = "" if targets is None else f" of {len(targets)}"
-            why = f": {'; '.join(self._refused[:3])}" if self._refused else ""
+            why = f": {'; '.join(sorted(self._refused)[:3])}" if self._refused else ""
             raise RunError(
                 f"statistics, task {phase + 1} of 2: {answered}{of} sites answered, {self.min_clients} needed{why}"
             )
@@ -219,7 +219,7 @@ class FederatedStatistics(Controller):
         return plans
 
     def _finish(self, plans: Mapping[str, DatasetStatistics], fl_ctx: FLContext) -> None:
-        notes = [note for plan in plans.values() for note in plan.notes()] + list(self._refused)
+        notes = [note for plan in plans.values() for note in plan.notes()] + sorted(self._refused)
         datasets = {}
         for name, plan in plans.items():
             seconds: dict[str, SecondAnswer] = {}
