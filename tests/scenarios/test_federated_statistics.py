@@ -101,6 +101,10 @@ def test_by_label_and_nothing_under_the_floor(tmp_path: Path) -> None:
     whole = train["features"]["mean radius"]["histogram"]
     assert all(count == 0 or count >= 10 for count in whole["counts"])
     assert train["features"]["mean radius"]["min"] == 5
+    for index, (name, entry) in enumerate(train["features"].items()):
+        for level, found in entry["quantiles"].items():
+            wanted = np.quantile(data.data[:, index], float(level), method="inverted_cdf")
+            assert found["low"] - 1e-9 <= wanted <= found["high"] + 1e-9, name
 
 
 def test_the_same_bits_for_any_number_of_workers_and_either_order_of_columns(tmp_path: Path) -> None:

@@ -202,13 +202,17 @@ def _of_feature(
     stacked = np.stack([rest, *(tables[key] for key in labels)])
     never = np.vstack([np.ones_like(is_out), *([is_out] * len(labels))])
     hidden = hidden_cells(stacked, least, hidden=never) if labels else never
-    # Where-abouts within a bin are told of all rows or of each group, never of both: differences might be small.
-    by_group = bool(labels) and not rest.any()
+    # Where-abouts within a bin are told of all rows or of each group, never of both: differences might be small. Of the
+    # groups only where these are everything and hide no more bins; then theirs stand for all rows, too.
+    by_group = bool(labels) and not rest.any() and not (hidden[1:] & ~is_out).any()
     for key, mask in [(ALL, is_out), *zip(labels, hidden[1:], strict=True)]:
         counts = tables[key]
         own = least if (key != ALL) == by_group else int(counts.sum()) + 1
         spread = max(own, int(counts.sum()) // _FINE)
-        buckets = _buckets(cells[key].cells[index], counts, mask, least=spread)
+        if key == ALL and by_group:
+            buckets = nothing[1]
+        else:
+            buckets = _buckets(cells[key].cells[index], counts, mask, least=spread)
         found[key] = np.where(mask, -1, counts), buckets
     return found
 

@@ -174,15 +174,12 @@ class DatasetStatistics:
         }
 
     def _buckets(self, key: str, index: int, second: SecondAnswer) -> list[Buckets]:
-        """A site's buckets; of all rows those of the groups, where the groups are everything and tell more."""
+        """A site's buckets; of all rows those of the groups, where it has told only these."""
         if key not in second.buckets:
             return []
         own = second.buckets[key][index]
-        if key == ALL:
-            by_group = [second.buckets[label][index] for label in self.labels if label in second.buckets]
-            is_all = sum(int(part.count.sum()) for part in by_group) == own.count.sum()
-            if is_all and sum(len(part.count) for part in by_group) > len(own.count):
-                return by_group
+        if key == ALL and not len(own.count):
+            return [second.buckets[label][index] for label in self.labels if label in second.buckets]
         return [own]
 
     def _merged(self, key: str) -> Moments:
