@@ -118,3 +118,10 @@ def test_a_hand_over_is_measured() -> None:
     assert found["goal_s"] == 0.005
     assert found["seconds"] > 0
     assert len(found["all_seconds"]) == 1
+
+
+@pytest.mark.slow
+def test_statistics_are_measured_beside_a_pass_with_numpy() -> None:
+    [found] = figures("bench_statistics")
+    assert (found["goal"], found["sites"], found["columns"]) == (1.3, 8, 30)
+    assert min(found[key] for key in ("numpy_one_site_s", "numpy_all_sites_s", "federated_s")) > 0

@@ -113,6 +113,15 @@ class RemoteRun:
         """The global model as torch tensors; see `Run.state_dict`."""
         return self._downloaded().state_dict()
 
+    @property
+    def statistics(self) -> dict[str, Any]:  # Any: JSON
+        """The federated statistics; see `Run.statistics`."""
+        return self._downloaded().statistics
+
+    def report(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Show the federated statistics; see `Run.report`."""
+        return self._downloaded().report(path)
+
     def plot(self, path: str | os.PathLike[str] | None = None, *, metric: str | None = None) -> Path:
         """Draw the metrics per round; see `Run.plot`."""
         return self._downloaded().plot(path, metric=metric)

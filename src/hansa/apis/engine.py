@@ -30,6 +30,8 @@ class RoundKey:
     """str: header of a result whose tensors came in a `FoldedPart`: why it does not count, "" if it does."""
     ENOUGH = "__enough__"
     """str: set in the context of ROUND_DONE by who wants no further round: why, in one line (not sticky)."""
+    STATISTICS = "__statistics__"
+    """dict: the federation's statistics as plain JSON; the run's record keeps it as `statistics.json`."""
 
 
 @runtime_checkable

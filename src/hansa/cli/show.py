@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,7 @@ _MAX_ROUNDS = 12
 _MAX_SITES = 12
 _MODEL_WIDTH, _CELL_WIDTH = 36, 9
 _MAX_PROBLEMS = 5
+_MAX_FEATURES = 30
 _STYLE = {RunStatus.COMPLETED: "green", RunStatus.FAILED: "red", RunStatus.ABORTED: "yellow"}
 
 
@@ -75,6 +77,8 @@ def print_run(run: Run) -> None:
         console.print(_rounds_table(run))
     if run.history.evaluations:
         _print_matrix(console, run)
+    if statistics := run.statistics:
+        _print_statistics(console, statistics)
     _print_refusals(console, run)
     _print_problems(console, run)
     if run.timings.phases:
@@ -131,6 +135,27 @@ def _print_matrix(console: Console, run: Run) -> None:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _print_statistics(console: Console, statistics: dict[str, Any]) -> None:  # Any: JSON
+    for name, dataset in statistics["datasets"].items():
+        by_site = dataset["rows_by_site"]
+        console.print(f"statistics of {plain(name)}: {dataset['rows']} rows of {len(by_site)} sites", markup=False)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("feature", overflow="fold")  # gives way to the numbers
+        for column in ("count", "missing", "mean", "sd", "min*", "median", "max*"):
+            table.add_column(column, justify="right", no_wrap=True)
+        features = list(dataset["features"].items())
+        for feature, entry in features[:_MAX_FEATURES]:
+            median = entry.get("quantiles", {}).get("0.5", {}).get("value")
+            numbers = (entry["mean"], entry["sd"], entry.get("min"), median, entry.get("max"))
+            shown = ["" if number is None else f"{number:.4g}" for number in numbers]
+            table.add_row(_safe(feature), str(entry["count"]), str(entry["missing"]), *shown)
+        console.print(table)
+        if len(features) > _MAX_FEATURES:
+            console.print(f"... and {len(features) - _MAX_FEATURES} more features")
+    console.print("* of a range that the sites have widened at random", style="dim")
+    _print_counted(console, (f"note: {note}" for note in statistics["notes"]))
 
 
 def _print_refusals(console: Console, run: Run) -> None:

@@ -1,8 +1,8 @@
 """What is run: jobs, the folders they live in, and how their parts are built.
 
 `Job` is the thing that the simulator, a proof of concept and a real federation run; the recipes (`fed_avg`, `fed_prox`,
-`fed_opt`, `scaffold`, `fed_bn`, `ditto`, `cyclic`, `cross_site_eval`) make one in Python, `Job.load` reads one from a
-folder. `Component` and `Variable` name a part and a value for a recipe.
+`fed_opt`, `scaffold`, `fed_bn`, `ditto`, `cyclic`, `cross_site_eval`, `fed_statistics`) make one in Python, `Job.load`
+reads one from a folder. `Component` and `Variable` name a part and a value for a recipe.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hansa.jobs.component import Component, Variable
     from hansa.jobs.job import Job
     from hansa.jobs.recipes import cross_site_eval, cyclic, ditto, fed_avg, fed_bn, fed_opt, fed_prox, scaffold
+    from hansa.jobs.statistics_recipe import fed_statistics
 
 __all__ = [
     "Component",
@@ -26,6 +27,7 @@ __all__ = [
     "fed_bn",
     "fed_opt",
     "fed_prox",
+    "fed_statistics",
     "scaffold",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "fed_bn": _RECIPES,
     "fed_opt": _RECIPES,
     "fed_prox": _RECIPES,
+    "fed_statistics": "hansa.jobs.statistics_recipe",
     "scaffold": _RECIPES,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.errors import MissingExtra
 from hansa.runtime.history import RunHistory
-from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, read_lines, read_record
+from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, STATISTICS, read_lines, read_record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,6 +158,33 @@ class Run:
             else:
                 tensors[name] = torch.as_tensor(array)
         return tensors
+
+    @property
+    def statistics(self) -> dict[str, Any]:  # Any: JSON
+        """The federated statistics, as in `statistics.json`; empty where the job has made none."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / STATISTICS).read_text(encoding="utf-8"))
+            return found
+        except FileNotFoundError:
+            return {}
+
+    def report(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Show the federated statistics: tables, histograms, correlations.
+
+        Args:
+            path: The file to write: `.html`, one page that needs nothing else; `.png`, `.svg` or `.pdf`, a figure.
+                `statistics.html` in the run's folder if None.
+
+        Returns:
+            The file.
+
+        Raises:
+            MissingExtra: A figure is wanted, and matplotlib is not installed.
+            ConfigError: The run has no statistics, or the file cannot be written.
+        """
+        from hansa.runtime.statistics_report import report_run
+
+        return report_run(self, None if path is None else Path(path))
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, metric: str | None = None) -> Path:
         """Draw the metrics per round, the global model's and each site's.

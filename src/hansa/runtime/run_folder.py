@@ -8,6 +8,7 @@
         problems.jsonl     one line per failure of user code
         log.txt            the log of server and sites
         model.safetensors  the global model
+        statistics.json    federated statistics, where a workflow made some; statistics.html shows them
         workspace/         one folder per participant, with the app as it was run
 """
 
@@ -33,6 +34,8 @@ HISTORY = "history.jsonl"
 PROBLEMS = "problems.jsonl"
 LOG = "log.txt"
 MODEL = "model.safetensors"
+STATISTICS = "statistics.json"
+REPORT = "statistics.html"
 FORMAT_VERSION = 1
 
 _MAX_SLUG = 80  # file systems take names of 255 bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import hansa
 from hansa import tensors
 from hansa.apis.app_constant import AppConstants
+from hansa.apis.engine import RoundKey
 from hansa.errors import RunError
 from hansa.jobs.job import Job
 from hansa.jobs.job_digest import digest
@@ -24,7 +26,7 @@ from hansa.runtime.later import LaterWriter
 from hansa.runtime.outbox import Sent
 from hansa.runtime.participants import SERVER
 from hansa.runtime.run import Problem, Run, RunStatus, Timings
-from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, RunFolder, read_lines
+from hansa.runtime.run_folder import HISTORY, MODEL, PROBLEMS, REPORT, STATISTICS, RunFolder, read_lines
 from hansa.runtime.server_side import ServerSide
 from hansa.runtime.workflow_progress import Progress
 
@@ -107,6 +109,19 @@ class RunRecord:
         kept = user_code.call(self._keep_model, server)  # whatever a workflow calls a model, the run is over and well
         if isinstance(kept, user_code.Failure):
             self.failed(user_code.Mishap(SERVER, "global model"), kept)
+        kept = user_code.call(self._keep_statistics, server)
+        if isinstance(kept, user_code.Failure):
+            self.failed(user_code.Mishap(SERVER, "statistics"), kept)
+
+    def _keep_statistics(self, server: ServerSide) -> None:
+        with server.engine.new_context() as fl_ctx:
+            statistics = fl_ctx.get_prop(RoundKey.STATISTICS)
+        if isinstance(statistics, dict):
+            from hansa.runtime.statistics_report import write_report
+
+            text = json.dumps(statistics, ensure_ascii=False, allow_nan=False, indent=1)
+            (self._folder.path / STATISTICS).write_text(text + "\n", encoding="utf-8")
+            write_report(statistics, self._folder.path / REPORT, title=str(self.run.config.get("job", "")))
 
     def _keep_model(self, server: ServerSide) -> None:
         try:
