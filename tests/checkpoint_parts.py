@@ -14,6 +14,7 @@ import numpy as np
 from hansa.apis.app_constant import AppConstants
 from hansa.apis.app_event_type import AppEventType
 from hansa.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from hansa.apis.engine import RoundKey
 from hansa.apis.event_type import EventType
 from hansa.apis.executor import Executor
 from hansa.apis.filter import Filter
@@ -132,6 +133,7 @@ class DrawsModels(FullModelShareableGenerator):
 
     def shareable_to_learnable(self, shareable: Shareable, fl_ctx: FLContext) -> ModelLearnable:
         learned = super().shareable_to_learnable(shareable, fl_ctx)
+        assert fl_ctx.get_prop(RoundKey.MODEL_VERSION, 0) == fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         luck = 0.5 * fl_ctx.get_prop("luck", 0.0) + random.random() + np.random.random()
         fl_ctx.set_prop("luck", luck, private=True, sticky=True)
         for name, value in learned["weights"].items():
@@ -140,11 +142,23 @@ class DrawsModels(FullModelShareableGenerator):
 
 
 class DrawsTasks(Filter):
-    """On the server: each site gets another model."""
+    """On the server: each site gets another model, by what is drawn and by how many went through before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def state(self) -> Mapping[str, Any]:
+        return {"count": self.count}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.count = state["count"]
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        self.count += 1
         dxo = from_shareable(shareable)
-        data = {name: value + value.dtype.type(np.random.normal()) for name, value in dxo.data.items()}
+        luck = np.random.normal() + self.count
+        data = {name: value + value.dtype.type(luck) for name, value in dxo.data.items()}
         return DXO(dxo.data_kind, data, dxo.meta).update_shareable(shareable)
 
 

@@ -22,7 +22,7 @@ from hansa.apis.argument_checks import (
 from hansa.apis.bcast_manager import BcastForeverTaskManager, BcastTaskManager
 from hansa.apis.client import Client
 from hansa.apis.controller_spec import ClientTask, ControllerSpec, SendOrder, Task, TaskCompletionStatus
-from hansa.apis.engine import OffersCommit, port
+from hansa.apis.engine import OffersCommit, RoundKey, port
 from hansa.apis.fl_constant import ReservedTopic
 from hansa.apis.fl_context import FLContext
 from hansa.apis.responder import Responder
@@ -300,7 +300,7 @@ class Controller(Responder, ControllerSpec, ABC):
         _abort(self._desk, self._desk.tasks(), fl_ctx)
 
     def commit(self, fl_ctx: FLContext, state: Mapping[str, Any]) -> int | None:  # Any: the workflow's own affair
-        """Make the workflow's progress durable, where the engine can.
+        """Make the workflow's progress durable, where the engine can; `RoundKey.MODEL_VERSION` has its number then.
 
         Args:
             fl_ctx: The context of the control flow.
@@ -309,7 +309,10 @@ class Controller(Responder, ControllerSpec, ABC):
         Returns: The number of the model version, or None where the engine keeps nothing.
         """
         keeper = port(fl_ctx.get_engine(), OffersCommit)
-        return keeper.commit(state) if keeper is not None else None
+        version = keeper.commit(state) if keeper is not None else None
+        if version is not None:
+            fl_ctx.set_prop(RoundKey.MODEL_VERSION, version, private=True, sticky=True)
+        return version
 
     @property
     def postings(self) -> dict[str, int]:

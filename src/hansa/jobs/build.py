@@ -70,6 +70,13 @@ class ServerApp(Parts):
     workflows: list[tuple[str, Responder]]
     settings: ServerSettings
 
+    @property
+    def keepers(self) -> dict[str, object]:
+        """Whatever may keep a state from round to round: the components by id, then filters and nested parts."""
+        known = {id(each) for each in (*self.components.values(), *(workflow for _, workflow in self.workflows))}
+        others = [each for each in self.handlers if id(each) not in known]
+        return {**self.components, **{f"part/{index}": each for index, each in enumerate(others)}}
+
 
 @dataclass(frozen=True)
 class ClientApp(Parts):

@@ -176,10 +176,17 @@ class JobSites:
         then = "it takes no part any more" if is_last else "it is started anew"
         if self._journal is not None:
             self._journal.site_died(site, how, deaths=part.deaths)
-        self._ways.note(IncidentCode.SITE_PROCESS_DIED, f"the job's process at {site} {how}; {then}", site)
+        self._note(IncidentCode.SITE_PROCESS_DIED, f"the job's process at {site} {how}; {then}", site)
         self.site_down(site, f"its process {how}", final=is_last)
         if not is_last and not part.is_told_to_end:
             self.join(site)
+
+    def _note(self, code: IncidentCode, text: str, site: str) -> None:
+        """Note what a site says of itself; so often, as it might go on for ever."""
+        part = self._parts[site]
+        part.num_incidents += 1
+        if part.num_incidents <= _MOST_INCIDENTS:
+            self._ways.note(code, text, site)
 
     def from_site(self, site: str, frame: Frame) -> None:
         """A frame of a site; who sent it was told by its certificate."""
@@ -194,7 +201,7 @@ class JobSites:
                 self.site_down(site, str(frame.head.get("reason", "it cannot start the job")), final=True)
             case "over_quota":
                 reason = printable(str(frame.head.get("reason", "")))
-                self._ways.note(IncidentCode.OVER_QUOTA, f"at {site} {reason}; it takes no part any more", site)
+                self._note(IncidentCode.OVER_QUOTA, f"at {site} {reason}; it takes no part any more", site)
                 self.site_down(site, reason, final=True)
             case "exited":
                 if not self._ways.is_ending() and not frame.head.get("expected"):
@@ -216,11 +223,8 @@ class JobSites:
             return
         head["site"] = site
         if head["k"] in _INCIDENTS:
-            part.num_incidents += 1
-            if part.num_incidents > _MOST_INCIDENTS:
-                return
             code, text = _INCIDENTS[head["k"]]
-            self._ways.note(code, text.format(site=site, cause=printable(head["cause"])), site)
+            self._note(code, text.format(site=site, cause=printable(head["cause"])), site)
             return
         if self._journal is not None:
             self._journal.tables(site, head, parts=frame.parts)

@@ -115,9 +115,7 @@ class ServerSide:
         self._foreign = any(map(has_foreign_part, app.handlers))
         self.draws = bool(app.task_result_filters) or self._foreign
         self._logger = logging.getLogger("hansa.server")
-        self.progress = ProgressKeeper(
-            app.components, engine.manager, keep=settings.keep_progress, begun=settings.begun
-        )
+        self.progress = ProgressKeeper(app.keepers, engine.manager, keep=settings.keep_progress, begun=settings.begun)
         engine.on_commit = self._commit
         engine.on_problem = lambda where, error: self.handler_failed(where, user_code.failure_of(error))
         engine.on_stop = lambda: self.stop("a component asked the run to stop")

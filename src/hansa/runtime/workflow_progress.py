@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hansa.apis.controller import Controller
-from hansa.apis.engine import Stateful, port
+from hansa.apis.engine import RoundKey, Stateful, port
 from hansa.apis.fl_context import FLContext, FLContextManager
 from hansa.apis.responder import Responder
 from hansa.errors import DecodeError, EncodeError
@@ -140,6 +140,7 @@ class ProgressKeeper:
         for is_private, properties in ((True, begun.private), (False, begun.public)):
             for key, value in properties.items():
                 fl_ctx.set_prop(key, value, private=is_private, sticky=True)
+        fl_ctx.set_prop(RoundKey.MODEL_VERSION, begun.version, private=True, sticky=True)  # set once it was kept
         fl_ctx.sync_sticky()
 
     def restore_workflow(self, index: int, responder: Responder, *, fl_ctx: FLContext) -> None:

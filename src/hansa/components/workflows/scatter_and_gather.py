@@ -209,8 +209,7 @@ class ScatterAndGather(Controller):
         self._enough = None if enough is None or number + 1 == self._limits.end else str(enough)
         self._next_round = number + 1
         tally.closed(self._enough)
-        if (version := self.commit(fl_ctx, self.state())) is not None:
-            fl_ctx.set_prop(RoundKey.MODEL_VERSION, version, private=True, sticky=True)
+        self.commit(fl_ctx, self.state())
         self.log_info(fl_ctx, f"round {number} finished: {tally.num_counted} results counted")
         return True
 
