@@ -189,8 +189,9 @@ class Nemesis:
     def _power_cut(self, fault: Fault, stopped: int) -> Happened:
         names = list(self.arena.processes)
         self.num_kills += len(names)
-        for name in names:
-            self.arena.processes[name].send(signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # all in one moment: nobody sees another's end
+            for name in names:
+                self.arena.processes[name].send(number)
         _go_on(stopped)
         for name in names:
             self.arena.end(name, signal.SIGKILL)
