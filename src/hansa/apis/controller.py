@@ -325,10 +325,7 @@ class Controller(Responder, ControllerSpec, ABC):
         return part.task if part else None
 
     def _check_tasks(self) -> None:
-        """One pass, from any thread: tasks that are over are off the board and have run their task_done_cb after it.
-
-        A broadcast with enough answers and no grace ends here, whoever still works on it.
-        """
+        """One pass, from any thread: what is over is off the board after it, a broadcast with enough answers, too."""
         self._desk.check()
 
     def _schedule_task(
