@@ -352,7 +352,9 @@ class RunningJob:
     def over_quota(self, how: str) -> None:
         """It takes more of the disk than the server gives it."""
         self._note(IncidentCode.OVER_QUOTA, f"{how}; the job fails")
-        self.fail(how)
+        self.gave_up = how  # should it die over it
+        self._to_process({"k": "fail", "reason": how})  # the model first, then the verdict
+        self._kill_later(END_GRACE_S)
 
     def _kill_later(self, grace_s: float) -> None:
         if self._kill_at is None:
