@@ -210,7 +210,7 @@ class RunningJob:
         self.home.let_go()
 
     def _to_process(self, head: Head, parts: Sequence[bytes] = ()) -> None:
-        if not self.is_over:
+        if not self.is_over and self._no_store is None:  # else it is ended, and asks for all of this anew
             self.home.send(head, parts)
 
     def exited(self, report: ExitReport) -> None:
