@@ -13,7 +13,7 @@ from hansa.jobs.place import suggestion
 
 NAMES = ("any", "subset", "exact")
 ORDERS = ("random", "fixed")
-NOT_IN_TURN = ("best_by", "lower_is_better")
+NOT_IN_TURN = ("best_by", "lower_is_better", "round_s")
 """Options that `cyclic` cannot have."""
 OPTIMIZERS = ("sgd", "adam", "yogi", "adagrad")
 KINDS = {"full": "WEIGHTS", "diff": "WEIGHT_DIFF"}
@@ -26,6 +26,9 @@ class FedAvgOptions(TypedDict, total=False):
     """What the job is called; the recipe's own name."""
     wait_s: int
     """How many seconds a round waits for the other sites once `min_sites` have answered; 10."""
+    round_s: int
+    """After how many seconds a round is over with whoever has answered: `min_sites` at least, else the run ends. 0:
+    never, and so it is unless given. With it, `wait_s` is as long unless given."""
     silent_s: float
     """After how many seconds without a sign of life a site is lost; 60."""
     threads_per_site: int
@@ -51,7 +54,8 @@ class FedAvgOptions(TypedDict, total=False):
     """More parts at each site."""
     sampling: Mapping[str, Any]  # Any: as above
     """Which of the live sites a round asks: `{"fraction": 0.1}` or `{"count": 100}` of all, of `{"names": [...]}` or of
-    `{"tag": "icu"}`; see `hansa.apis.sampling.Sampling`. All of them unless given."""
+    `{"tag": "icu"}`; with spare sites for those that are slow (`{"count": 8, "spare": 2}`), by data size or in turn
+    (`{"count": 8, "by": "size"}`); see `hansa.apis.sampling.Sampling`. All of them unless given."""
     result_filters: Sequence[Component]
     """What a site's result goes through before it leaves the site, in this order."""
     names: Literal["any", "subset", "exact"]
@@ -108,7 +112,7 @@ class DittoOptions(Options, total=False):
 
 
 class CyclicOptions(Options, total=False):
-    """The options of `cyclic`; there is no `best_by` and no `lower_is_better`, as no two sites measure one model."""
+    """The options of `cyclic`: no `best_by` and `lower_is_better`, as no two sites measure one model; no `round_s`."""
 
     order: Literal["random", "fixed"]
     """The order of the sites in a round: drawn anew from the job's seed (`random`), or by name (`fixed`); `random`."""
@@ -158,8 +162,8 @@ def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
     for key in options:
         if key not in names:
             raise ConfigError(f"{recipe} takes no such argument{suggestion(key, names)}", key=key)
-    for key in ("wait_s", "threads_per_site"):
-        check_whole(key, options.get(key, 1), least=0 if key == "wait_s" else 1)
+    for key, least in (("wait_s", 0), ("round_s", 0), ("threads_per_site", 1)):
+        check_whole(key, options.get(key, 1), least=least)
     if options.get("min_sites") is not None:
         check_whole("min_sites", options["min_sites"], least=1)
     check_number("silent_s", options.get("silent_s", 60), above=0)

@@ -86,7 +86,8 @@ class JobJournal:
         """Notes an incident."""
         self.failed: Callable[[StoreError], None] = lambda error: None
         """Told that something cannot be kept: what follows from it must not leave."""
-        self._waiting: dict[tuple[str, int], bool] = {}  # results not durable, by number: whether to acknowledge them then
+        # Results that are not durable, by site and number: whether to acknowledge them once they are.
+        self._waiting: dict[tuple[str, int], bool] = {}
         self._tables: dict[str, set[str]] = {}
         self._alarmed: set[str] = set()
         self.deaths: dict[str, int] = {}

@@ -82,6 +82,17 @@ def test_limits_and_kind_go_where_they_act() -> None:
     assert (job.name, job.min_sites) == ("x", 3)
 
 
+def test_a_deadline_goes_to_the_workflow_and_is_waited_for() -> None:
+    def args(**options: Any) -> dict[str, Any]:
+        job = fed_avg(MODEL, executor=Plain, min_sites=2, **options)
+        return dict(job.apps["app"].server["workflows"][0]["args"])
+
+    assert (args(round_s=600)["train_timeout"], args(round_s=600)["wait_time_after_min_received"]) == (600, 600)
+    assert args(round_s=600, wait_s=5)["wait_time_after_min_received"] == 5
+    assert "train_timeout" not in args(round_s=0)
+    assert args()["wait_time_after_min_received"] == 10
+
+
 def test_a_sampling_goes_to_the_workflow() -> None:
     job = fed_avg(MODEL, executor=Plain, sampling={"tag": "icu", "count": 3})
     args = server_of(job)["workflows"][0]["args"]
