@@ -29,8 +29,6 @@ class FedAvgOptions(TypedDict, total=False):
     round_s: int
     """After how many seconds a round is over with whoever has answered: `min_sites` at least, else the run ends. 0:
     never, and so it is unless given. With it, `wait_s` is as long unless given."""
-    silent_s: float
-    """After how many seconds without a sign of life a site is lost; 60."""
     threads_per_site: int
     """How many threads numeric libraries may use for one site; 1."""
     params_type: Literal["full", "diff"]
@@ -127,8 +125,6 @@ class EvaluationOptions(TypedDict, total=False):
     """What the job is called."""
     min_sites: int | None
     """How many sites must be there; all of the run."""
-    silent_s: float
-    """After how many seconds without a sign of life a site is lost; 60."""
     threads_per_site: int
     """How many threads numeric libraries may use for one site; 1."""
     script_args: str | Sequence[str | int | float | Path]
@@ -166,7 +162,6 @@ def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
         check_whole(key, options.get(key, 1), least=least)
     if options.get("min_sites") is not None:
         check_whole("min_sites", options["min_sites"], least=1)
-    check_number("silent_s", options.get("silent_s", 60), above=0)
     for key in ("mu", "ditto_lambda"):
         check_number(key, options.get(key, 0))
     for key in ("site_s", "submit_s", "validate_s"):
@@ -202,13 +197,7 @@ def check_whole(argument: str, value: object, *, least: int) -> None:
         raise ConfigError(f"must be a whole number of at least {least}, not {value!r}", key=argument)
 
 
-def check_number(argument: str, value: object, *, above: float | None = None) -> None:
-    """Refuse what is no number above `above`, or, without it, of at least 0."""
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and (value >= 0 if above is None else value > above)
-    ):
-        return
-    limit = "of at least 0" if above is None else f"above {above}"
-    raise ConfigError(f"must be a number {limit}, not {value!r}", key=argument)
+def check_number(argument: str, value: object) -> None:
+    """Refuse what is no number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigError(f"must be a number of at least 0, not {value!r}", key=argument)

@@ -153,7 +153,6 @@ def _job(plan: _Plan, trainer: Trainer, *, options: Options, way: Way) -> Job:
     app = App(
         server={
             "format_version": FORMAT_VERSION,
-            "server": {"heart_beat_timeout": options.get("silent_s", 60)},
             "components": names.list("components", plan.parts)
             + names.list("server_components", options.get("server_components", ())),
             "workflows": names.list("workflows", plan.workflows),

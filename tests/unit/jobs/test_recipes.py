@@ -73,9 +73,8 @@ def test_the_job_has_the_right_shape_and_counts_all_sites_by_default() -> None:
 
 
 def test_limits_and_kind_go_where_they_act() -> None:
-    job = fed_avg(MODEL, executor=Plain, min_sites=3, wait_s=0, silent_s=2.5, params_type="diff", name="x")
+    job = fed_avg(MODEL, executor=Plain, min_sites=3, wait_s=0, params_type="diff", name="x")
     server = server_of(job)
-    assert server["server"] == {"heart_beat_timeout": 2.5}
     args = server["workflows"][0]["args"]
     assert (args["min_clients"], args["min_counted"], args["wait_time_after_min_received"]) == (3, 3, 0)
     assert by_id(server["components"])["aggregator"] == {"expected_data_kind": "WEIGHT_DIFF", "names": "exact"}
@@ -188,7 +187,6 @@ def test_torch_tensors_become_arrays() -> None:
         ({"names": "all"}, "names", "must be 'any', 'subset' or 'exact', not 'all'"),
         ({"sampling": 0.1}, "sampling", "must be an object such as {'fraction': 0.1}, not 0.1"),
         ({"sampling": {"fraction": 1.5}}, "sampling.fraction", "at most 1, not 1.5"),
-        ({"silent_s": 0}, "silent_s", "above 0"),
         ({"params_type": "half"}, "params_type", "'full' or 'diff', not 'half'"),
         ({"name": ""}, "name", "not empty"),
         ({"round": 3}, "round", "no such argument"),
