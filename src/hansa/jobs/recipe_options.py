@@ -13,8 +13,13 @@ from hansa.jobs.place import suggestion
 
 NAMES = ("any", "subset", "exact")
 ORDERS = ("random", "fixed")
-NOT_IN_TURN = ("best_by", "lower_is_better", "round_s")
-"""Options that `cyclic` cannot have."""
+NOT_IN_TURN = {
+    "best_by": "has no best model: no two sites measure the same one",
+    "lower_is_better": "has no best model: no two sites measure the same one",
+    "round_s": "has no end of a round but its last site's; site_s is the time of one site",
+    "aggregator": "takes no mean: each site trains on what the one before has made",
+}
+"""Options that `cyclic` cannot have, and why."""
 OPTIMIZERS = ("sgd", "adam", "yogi", "adagrad")
 KINDS = {"full": "WEIGHTS", "diff": "WEIGHT_DIFF"}
 
@@ -54,6 +59,9 @@ class FedAvgOptions(TypedDict, total=False):
     """Which of the live sites a round asks: `{"fraction": 0.1}` or `{"count": 100}` of all, of `{"names": [...]}` or of
     `{"tag": "icu"}`; with spare sites for those that are slow (`{"count": 8, "spare": 2}`), by data size or in turn
     (`{"count": 8, "by": "size"}`); see `hansa.apis.sampling.Sampling`. All of them unless given."""
+    aggregator: Component | type
+    """What makes the round's update of the results, in place of their mean: an `Aggregator` of yours or of a plug-in.
+    It must take what the recipe's sites send, and make what its model is updated with."""
     result_filters: Sequence[Component]
     """What a site's result goes through before it leaves the site, in this order."""
     names: Literal["any", "subset", "exact"]
@@ -110,7 +118,7 @@ class DittoOptions(Options, total=False):
 
 
 class CyclicOptions(Options, total=False):
-    """The options of `cyclic`: no `best_by` and `lower_is_better`, as no two sites measure one model; no `round_s`."""
+    """The options of `cyclic`: all but `best_by`, `lower_is_better`, `round_s` and `aggregator`."""
 
     order: Literal["random", "fixed"]
     """The order of the sites in a round: drawn anew from the job's seed (`random`), or by name (`fixed`); `random`."""

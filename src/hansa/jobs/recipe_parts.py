@@ -218,6 +218,10 @@ def _server_parts(options: Options, way: Way) -> list[Component]:
 
 
 def _aggregator(names: str, options: Options, way: Way) -> Component:
+    if "aggregator" in options:
+        given = options["aggregator"]
+        own = given if isinstance(given, Component) else Component(given)
+        return Component(own.target, id="aggregator", **own.args)
     return Component(
         f"{_PARTS}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
         id="aggregator",

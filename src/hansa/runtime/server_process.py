@@ -17,6 +17,7 @@ from typing import Any
 from hansa.errors import ConfigError
 from hansa.failpoints import wall_time
 from hansa.jobs.incident import IncidentCode
+from hansa.jobs.plugins import warn_of_missing
 from hansa.jobs.site_view import SiteView
 from hansa.provision.identity import identity_of
 from hansa.provision.kit import Kit
@@ -98,6 +99,7 @@ class ServerProcess:
         Raises:
             HansaError: The port is taken, or the jobs cannot be read.
         """
+        warn_of_missing(self._kit.settings.get("plugins", ()), _logger)
         self.desk.open()
         await self.jobs.open()
         if (self._kit.folder / STATE_FILE).exists():  # else it was stopped in order, or is new

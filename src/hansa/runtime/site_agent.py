@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.errors import MAY_PASS, ConfigError, HansaError
+from hansa.jobs.plugins import warn_of_missing
 from hansa.provision.kit import Kit
 from hansa.runtime.fork_server import ExitReport, ForkServer
 from hansa.runtime.housekeeping import Housekeeping, sweep_runs
@@ -74,6 +75,7 @@ class SiteAgent:
         Raises:
             ConfigError: The server refuses this site for good; the line says why.
         """
+        warn_of_missing(self._rules.plugins, _logger)
         await self._sweep()
         await self._pipes.start()
         await self._forks.attach(self._exited)
