@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": {"apis", "wire", "provision", "jobs", "runtime"},
     "faults": {"apis", "algorithms", "wire", "provision", "jobs", "runtime", "admin"},
     "dashboard": {"apis", "jobs", "provision", "admin"},
-    "demos": {"apis", "algorithms", "components", "jobs", "runtime"},
+    "demos": {"apis", "algorithms", "components", "jobs", "runtime", "admin"},
 }
 ROOMS = {*MAY_IMPORT, "cli", "testing"}
 MAY_IMPORT["cli"] = ROOMS - {"testing"}
