@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,13 +25,16 @@ EPOCHS = 2
 """Passes over a site's volumes in each round."""
 NUM_TRAINING, NUM_TEST = 6, 4
 """Volumes of each scanner."""
+START_S = 300
+"""That a site's process may take to be ready: importing MONAI takes seconds, and the usual minute is short where four
+processes of one busy machine do it at once."""
 EXECUTOR = "hansa.components.monai.client_algo_executor.ClientAlgoExecutor"
 
 
 def job(network: UNet, *, seed: int, rounds: int) -> Job:
     """Federated averaging over sites that have a `ClientAlgo` and nothing else."""
     algo = Component(ScannerAlgo, id="algo", number=NUM_TRAINING, seed=seed, epochs=EPOCHS)
-    return fed_avg(
+    made = fed_avg(
         model=network,
         executor=Component(EXECUTOR, client_algo_id="algo"),
         client_components=[algo],
@@ -38,6 +42,7 @@ def job(network: UNet, *, seed: int, rounds: int) -> Job:
         best_by="dice",
         name="imaging3d",
     )
+    return replace(made, meta={**made.meta, "start_timeout_s": START_S})
 
 
 def together(parts: list[Volumes]) -> Volumes:
