@@ -23,6 +23,18 @@ from source_code import PACKAGE, ROOT
 pytestmark = pytest.mark.slow
 
 EXAMPLE = ROOT / "examples" / "plugin"
+STRICT = """
+from pathlib import Path
+
+from hansa.apis.app_validation import AppValidator
+
+
+class Strict(AppValidator):
+    def validate(self, app_folder):
+        Path(__file__).with_name("asked.txt").open("a").write(app_folder + "\\n")
+        config = Path(app_folder, "config", "config_fed_client.json").read_text()
+        return ("nobody trains for 7 epochs here" if '"local_epochs": 7' in config else "", {})
+"""
 PROJECT = """\
 api_version: 2
 name: robust
@@ -83,12 +95,18 @@ def test_its_workflow_is_named_for_short_in_a_job_folder(packages: Path, tmp_pat
 
 @contextmanager
 def federation(folder: Path, packages: Path, admitted: list[str]) -> Iterator[Path]:
-    """A server and two sites; gives the admin's kit."""
+    """A server and two sites, with validators of their own at the server and one site; gives the admin's kit."""
     (folder / "project.yml").write_text(PROJECT.format(port=free_port()), encoding="utf-8")
     done("provision", cwd=folder)
     home = folder / "robust" / "prod_00"
-    (home / "localhost" / "local").mkdir(exist_ok=True)
-    (home / "localhost" / "local" / "server.json").write_text(json.dumps({"plugins": admitted}))
+    checks = {"app_validator": "strict.Strict"}
+    for name, file, content in (
+        ("localhost", "server.json", {"plugins": admitted, **checks}),
+        ("site-2", "site.json", checks),
+    ):
+        (home / name / "local").mkdir(exist_ok=True)
+        (home / name / "local" / file).write_text(json.dumps(content))
+    (packages / "strict.py").write_text(STRICT)
     hansa = folder / "hansa"
     hansa.write_text(f'#!/bin/sh\nexec {HANSA[0]} -m hansa.cli.main "$@"\n')
     hansa.chmod(0o700)
@@ -119,20 +137,26 @@ def submitted(admin: Path, job: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("admitted", [["hansa-robust"], []])
 def test_a_federation_admits_it_by_its_name(packages: Path, tmp_path: Path, admitted: list[str]) -> None:
-    job = fed_avg(
-        initial_weights(64, NUM_HIDDEN, 10, seed=0),
-        executor=Component(DigitsTrainer, num_sites=2, local_epochs=1),
-        rounds=2,
-        min_sites=2,
-        params_type="diff",
-        aggregator=Component("hansa_robust.trimmed_mean.TrimmedMean", trim=0.1),
-    )
-    job.save(tmp_path / "job")
+    for name, epochs in (("job", 1), ("refused", 7)):
+        fed_avg(
+            initial_weights(64, NUM_HIDDEN, 10, seed=0),
+            executor=Component(DigitsTrainer, num_sites=2, local_epochs=epochs),
+            rounds=2,
+            min_sites=2,
+            params_type="diff",
+            aggregator=Component("hansa_robust.trimmed_mean.TrimmedMean", trim=0.1),
+        ).save(tmp_path / name)
     with federation(tmp_path, packages, admitted) as admin:
         ended = submitted(admin, tmp_path / "job")
         if admitted:
             assert ended.returncode == 0, ended.stdout + ended.stderr
             assert "COMPLETED" in ended.stdout
+            asked = (packages / "asked.txt").read_text().splitlines()  # the server when it came, then the site
+            for name, line in zip(("localhost", "site-2"), asked, strict=True):
+                assert line.startswith(f"{tmp_path}/robust/prod_00/{name}/")
+            refused = command("submit", tmp_path / "refused", "--kit", admin)
+            assert refused.returncode != 0
+            assert "the app is refused here: nobody trains for 7 epochs here" in refused.stderr
         else:
             assert ended.returncode != 0
             assert "it comes with the plug-in hansa-robust, which is not admitted here" in ended.stdout + ended.stderr

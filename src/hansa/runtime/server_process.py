@@ -22,6 +22,7 @@ from hansa.jobs.site_view import SiteView
 from hansa.provision.identity import identity_of
 from hansa.provision.kit import Kit
 from hansa.runtime.admin_desk import AdminDesk
+from hansa.runtime.app_gate import AppGate
 from hansa.runtime.asking import Asking
 from hansa.runtime.fork_server import ForkServer
 from hansa.runtime.housekeeping import Housekeeping
@@ -79,6 +80,7 @@ class ServerProcess:
             allow_custom_code=bool(settings.get("allow_custom_code")),
             plugins=tuple(settings.get("plugins", ())),
             disk=Housekeeping.of(settings),
+            gate=AppGate(settings.get("app_validator")),
         )
         self.jobs = JobOffice(rules, forks, send=self._send, tags_of=self._tags_of)
         self.desk = AdminDesk(kit.folder, self.jobs, sites=self)

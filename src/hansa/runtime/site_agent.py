@@ -15,6 +15,7 @@ from typing import Any
 from hansa.errors import MAY_PASS, ConfigError, HansaError
 from hansa.jobs.plugins import warn_of_missing
 from hansa.provision.kit import Kit
+from hansa.runtime.app_gate import AppGate
 from hansa.runtime.fork_server import ExitReport, ForkServer
 from hansa.runtime.housekeeping import Housekeeping, sweep_runs
 from hansa.runtime.log_tail import last_lines
@@ -60,6 +61,7 @@ class SiteAgent:
             allow_custom_code=bool(settings.get("allow_custom_code")),
             plugins=tuple(settings.get("plugins", ())),
             disk=Housekeeping.of(settings),
+            gate=AppGate(settings.get("app_validator")),
         )
         self._client = SiteClient(
             Tls(kit.ca, kit.certificate, kit.key),
