@@ -29,7 +29,7 @@ MEASURED, QUICK_MEASURED = 10, 3
 """Roles whose test text is used, and that are trained alone for comparison: drawn by seed."""
 POC_ROLES = 6
 PASSES, QUICK_PASSES = 16, 2
-"""That a role which is alone makes over its text; more do not help it."""
+"""That a role which is alone makes over its text; more hardly help it."""
 POOLED_BATCH = 32
 PROMPT = "What say you to "
 
