@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"apis"},
     "components": {"apis", "algorithms"},
     "compat": {"jobs"},
-    "client": {"apis", "wire"},
+    "client": {"apis", "algorithms", "wire"},
     "jobs": {"apis", "provision"},
     "runtime": {"apis", "wire", "provision", "jobs"},
     "admin": {"apis", "wire", "provision", "jobs", "runtime"},
