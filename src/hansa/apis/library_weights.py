@@ -1,4 +1,4 @@
-"""The names under which weights of Keras and scikit-learn travel; for both sides, without either library.
+"""The names under which weights of Keras, scikit-learn and PEFT travel; for both sides, without any of them.
 
 A weight of Keras is called by its place in `model.weights` and its own name, `3.bias`: the names that Keras gives to
 layers depend on what else a process has made before, and a site's process is another one than the server's.
@@ -6,6 +6,7 @@ layers depend on what else a process has made before, and a site's process is an
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,18 @@ def set_keras_arrays(model: Any, arrays: Mapping[str, Any]) -> None:  # Any: a K
         if value.shape != tuple(variable.shape):
             raise RuleError(f"tensor '{name}' has shape {value.shape}, the model has {tuple(variable.shape)}")
     model.set_weights(values)
+
+
+def is_peft(model: object) -> bool:
+    """Whether it is a model with adapters of PEFT."""
+    return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+
+
+def adapter_arrays(model: Any) -> Arrays:  # Any: a PeftModel
+    """The tensors of the active adapters, under PEFT's names."""
+    peft = importlib.import_module("peft")
+    # The default looks on the hub whether embeddings have grown; a site may have no way there.
+    return dict(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 def is_estimator(model: object) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa import tensors
-from hansa.apis.library_weights import estimator_arrays, is_estimator, is_keras, keras_arrays
+from hansa.apis.library_weights import adapter_arrays, estimator_arrays, is_estimator, is_keras, is_peft, keras_arrays
 from hansa.jobs.place import Place
 
 _CARRIED = frozenset(tensors.CARRIERS.values())
@@ -46,7 +46,7 @@ class InitialWeights:
             return cls(_arrays(model, place))
         if isinstance(model, type):
             raise place.error(f"give an instance, whose weights are the initial ones: model={model.__name__}(...)")
-        for read in (_of_booster, _of_keras, _of_estimator):
+        for read in (_of_booster, _of_keras, _of_adapters, _of_estimator):
             if (found := read(model, place)) is not None:
                 return found
         state_dict = getattr(model, "state_dict", None)
@@ -86,6 +86,12 @@ def _layers(model: Any) -> Iterator[Any]:  # Any: of Keras
     for layer in getattr(model, "layers", ()):
         yield layer
         yield from _layers(layer)
+
+
+def _of_adapters(model: Any, place: Place) -> InitialWeights | None:  # Any: PEFT may not be installed
+    if not is_peft(model):
+        return None
+    return InitialWeights(_arrays(adapter_arrays(model), place), buffers=[], batch_norm=[])
 
 
 def _of_estimator(model: Any, place: Place) -> InitialWeights | None:  # Any: scikit-learn may not be installed
