@@ -58,7 +58,8 @@ def test_the_federation_gives_the_simulators_model_and_matrix(fed: Federation, t
     assert [sorted(each.counted) for each in run.history.rounds] == [list(SITES)] * ROUNDS
 
 
-def test_a_relay_goes_on_where_the_servers_process_was_killed(fed: Federation, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True], ids=["its process", "the server"])
+def test_a_relay_goes_on_where_the_server_was_killed(fed: Federation, tmp_path: Path, whole: bool) -> None:
     undisturbed = simulated(in_turn(), tmp_path).model_digest
     with ExitStack() as cleanup:
         started = cleanup.enter_context(fifo(fed.kit("server"), STARTED))
@@ -71,7 +72,11 @@ def test_a_relay_goes_on_where_the_servers_process_was_killed(fed: Federation, t
             for name in SITES:
                 began[name].line()
                 if (number, name) == (1, "site-2"):  # site-1 has answered, site-2 works, site-3 waits
-                    os.kill(job, signal.SIGKILL)
+                    if whole:
+                        fed.end("server", signal.SIGKILL)
+                        fed.start("server")
+                    else:
+                        os.kill(job, signal.SIGKILL)
                     started.line()
                 gates[name].let_pass()
         run.wait(PATIENCE_S)

@@ -158,6 +158,67 @@ def test_a_round_waits_for_somebody_to_ask(caplog: pytest.LogCaptureFixture) -> 
     assert fed.workflow.waits_for is None
 
 
+def test_a_round_with_spares_is_over_with_the_first_that_count_and_a_failure_is_not_one() -> None:
+    sites = TEN[:5]
+    fed = Federation(*sites, engine=Seeded, sampling={"count": 3, "spare": 2}, min_clients=5, min_counted=5)
+    fed.script(
+        fed.sites.ask(*sites),
+        fed.sites.answer("site-4", failed()),
+        fed.sites.answer("site-3", trained(3, 0)),
+        fed.sites.answer("site-0", trained(0, 0)),
+        fed.sites.answer("site-2", trained(2, 0)),
+        fed.sites.answer("site-1", trained(1, 0)),
+    )
+    fed.run()
+    assert drawn(fed) == [list(sites)]
+    assert [site for _, site in fed.counted] == ["site-3", "site-0", "site-2"]
+    np.testing.assert_array_equal(fed.persistor.saved[0], [5 / 3, 0])
+    assert fed.elapsed == 0  # nobody waits for the spare one
+
+
+def test_a_round_whose_spares_are_not_enough_ends_the_run() -> None:
+    sites = TEN[:4]
+    fed = Federation(*sites, engine=Seeded, sampling={"count": 3, "spare": 1}, min_clients=4, min_counted=4)
+    fed.script(
+        fed.sites.ask(*sites),
+        *[fed.sites.answer(site, failed()) for site in sites[:2]],
+        *[fed.sites.answer(site, trained(1, 0)) for site in sites[2:]],
+    )
+    fed.run()
+    assert fed.persistor.saved == []
+    (reason,) = fed.engine.panics
+    assert reason.startswith("round 0: 2 of 4 results counted, 3 needed: site-0: EXECUTION_EXCEPTION")
+
+
+def test_a_draw_that_looks_back_goes_on_after_a_restart() -> None:
+    settings: dict[str, Any] = {"sampling": {"count": 4, "by": "turn"}, "num_rounds": 5}
+    fed = federation(*TEN, **settings)
+    fed.run()
+    rounds = drawn(fed)
+    assert len(set(map(tuple, rounds))) > 1
+    first = federation(*TEN, **{**settings, "num_rounds": 2})
+    first.run()
+    state = first.workflow.state()
+    assert state["asked"]
+    resumed = federation(*TEN, **settings)
+    resumed.workflow.restore(state)
+    resumed.run()
+    assert drawn(resumed) == rounds[2:]
+
+
+def test_sites_that_said_they_have_little_are_left_out() -> None:
+    fed = Federation(*TEN[:2], engine=Seeded, sampling={"min_size": 10}, num_rounds=2)
+    fed.script(
+        fed.sites.ask(*TEN[:2]),
+        fed.sites.answer("site-0", trained(1, 0, steps=5)),
+        fed.sites.answer("site-1", trained(1, 0, steps=50)),
+        fed.sites.ask(*TEN[:2]),
+        fed.sites.answer("site-1", trained(1, 0, steps=50)),
+    )
+    fed.run()
+    assert drawn(fed) == [["site-0", "site-1"], ["site-1"]]
+
+
 def test_an_engine_that_does_not_know_its_sites_is_refused() -> None:
     fed = Federation(engine=ServerEngine, sampling={"count": 1})
     fed.run()

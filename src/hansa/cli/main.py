@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import hansa
-from hansa.cli import demo, faults, federation, incidents, job, poc, provision, runs, server, simulate, site
+from hansa.cli import demo, faults, federation, incidents, job, plugins, poc, provision, runs, server, simulate, site
 from hansa.cli.output import plain
 from hansa.errors import HansaError, RunError
 
@@ -32,6 +32,7 @@ app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("provision")(provision.provision)
 app.command("faults")(faults.faults)
+app.command("plugins")(plugins.plugins)
 for verb in (
     federation.submit,
     federation.resubmit,

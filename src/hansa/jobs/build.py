@@ -32,7 +32,8 @@ class ServerSettings:
     """What a server config sets for the server itself.
 
     Args:
-        heart_beat_timeout: Seconds of silence after which a site is lost.
+        heart_beat_timeout: Seconds of silence after which FLARE's server would give a site up; here the server's own
+            `lost_after_s` says so, and this is kept for the record only.
         task_request_interval: Seconds that a FLARE site would wait between two requests; nothing polls here, so it is
             kept for the record only.
     """

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from hansa.jobs.place import Place
+from hansa.jobs.plugins import classes_of, package_of
 
 ANYTHING = "*"
 
@@ -17,10 +18,12 @@ class ClassPolicy:
     Args:
         allow: Modules and packages whose classes may be named; `("*",)` for whatever can be imported.
         custom: True where the job may bring code of its own in `custom/`.
+        classes: Single classes, by their full paths, that may be named besides: those of admitted plug-ins.
     """
 
     allow: tuple[str, ...] = ("hansa.components", "hansa.demos")
     custom: bool = True
+    classes: frozenset[str] = frozenset()
 
     @classmethod
     def simulator(cls) -> ClassPolicy:
@@ -29,8 +32,8 @@ class ClassPolicy:
 
     @classmethod
     def production(cls, *plugins: str) -> ClassPolicy:
-        """A federation: what ships with Hansa, and the named plug-in packages."""
-        return cls(allow=(*cls().allow, *plugins), custom=False)
+        """A federation: what ships with Hansa, and what the named packages offer as plug-ins."""
+        return cls(custom=False, classes=classes_of(plugins))
 
     def allows_everything(self) -> bool:
         """True where no class is refused."""
@@ -52,10 +55,12 @@ class ClassPolicy:
             if not self.custom:
                 raise place.error(f"{path} is the job's own code, which is not allowed here")
             return
-        if ANYTHING in self.allow:
+        if ANYTHING in self.allow or path in self.classes:
             return
         if not any(module == name or module.startswith(f"{name}.") for name in self.allow):
-            raise place.error(f"{path} is not allowed here (allowed: {', '.join(self.allow)})")
+            package = package_of(path)
+            hint = "" if package is None else f"; it comes with the plug-in {package}, which is not admitted here"
+            raise place.error(f"{path} is not allowed here (allowed: {', '.join(self.allow)}{hint})")
 
     def check_found(self, found: object, custom: Collection[str], *, path: str, place: Place) -> None:
         """Refuse what an allowed module merely imported from elsewhere, and what is no class.

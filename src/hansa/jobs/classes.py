@@ -11,6 +11,7 @@ from typing import Any
 
 from hansa.apis import flare_names
 from hansa.errors import ConfigError
+from hansa.jobs import plugins
 from hansa.jobs.class_policy import ClassPolicy
 from hansa.jobs.place import Place, suggestion
 from hansa.jobs.user_code import user_code
@@ -142,7 +143,13 @@ def _path_of(name: str, place: Place) -> str:
         raise place.error(f"{name} may be {' or '.join(paths)}; give one as 'path'")
     if issue := flare_names.owed(name):
         raise place.error(f"{name} is not in this release; it comes with {issue!r}")
-    near = suggestion(name, (known.name for known in flare_names.names() if known.is_class))
+    paths = plugins.paths_of(name)
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        raise place.error(f"{name} may be {' or '.join(paths)}; give one as 'path'")
+    known = [known.name for known in flare_names.names() if known.is_class]
+    near = suggestion(name, [*known, *plugins.short_names()])
     raise _unknown(place, f"no component is called {name!r}{near or '; give the full path of a class as path'}")
 
 

@@ -15,7 +15,7 @@ from hansa.jobs.recipes import Model, Part, Script
 
 _AGGREGATORS = "hansa.components.aggregators"
 _GENERATOR = "hansa.components.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator"
-_WHOLE = ("params_type", "names")
+_WHOLE = ("params_type", "names", "aggregator")
 """Options that say how tensors are averaged; here none are."""
 
 
@@ -33,7 +33,7 @@ def xgboost_bagging(
         executor: As in `fed_avg`.
         script: Likewise; it answers with `hansa.client.xgboost.grow(...)`.
         rounds: How many times each site adds trees; at least 1.
-        options: See `Options`; but `params_type` and `names`, which say how tensors are averaged.
+        options: See `Options`; but `params_type`, `names` and `aggregator`, which say how tensors are averaged.
 
     Raises:
         ConfigError: A bad argument; its name is in the error.
@@ -58,7 +58,7 @@ def xgboost_cyclic(
         executor: Likewise.
         script: Likewise.
         rounds: How many passes over the sites; at least 1.
-        options: See `CyclicOptions`; but `params_type` and `names`.
+        options: See `CyclicOptions`; but `params_type`, `names` and `aggregator`.
 
     Raises:
         ConfigError: A bad argument; its name is in the error.
@@ -84,7 +84,7 @@ def naive_bayes(
         executor: As in `fed_avg`.
         script: Likewise; it answers with `hansa.client.sklearn.statistics_of(...)`.
         rounds: One is enough; each begins anew.
-        options: See `Options`; but `params_type` and `names`, which say how tensors are averaged.
+        options: See `Options`; but `params_type`, `names` and `aggregator`, which say how tensors are averaged.
 
     Raises:
         ConfigError: A bad argument; its name is in the error.
@@ -109,7 +109,7 @@ def k_means(
         executor: As in `fed_avg`.
         script: Likewise; it answers with `hansa.client.sklearn.centers_of(...)`.
         rounds: How many steps, the start included.
-        options: See `Options`; but `params_type` and `names`, which say how tensors are averaged.
+        options: See `Options`; but `params_type`, `names` and `aggregator`, which say how tensors are averaged.
 
     Raises:
         ConfigError: A bad argument; its name is in the error.

@@ -13,8 +13,13 @@ from hansa.jobs.place import suggestion
 
 NAMES = ("any", "subset", "exact")
 ORDERS = ("random", "fixed")
-NOT_IN_TURN = ("best_by", "lower_is_better")
-"""Options that `cyclic` cannot have."""
+NOT_IN_TURN = {
+    "best_by": "has no best model: no two sites measure the same one",
+    "lower_is_better": "has no best model: no two sites measure the same one",
+    "round_s": "has no end of a round but its last site's; site_s is the time of one site",
+    "aggregator": "takes no mean: each site trains on what the one before has made",
+}
+"""Options that `cyclic` cannot have, and why."""
 OPTIMIZERS = ("sgd", "adam", "yogi", "adagrad")
 KINDS = {"full": "WEIGHTS", "diff": "WEIGHT_DIFF"}
 
@@ -26,8 +31,9 @@ class FedAvgOptions(TypedDict, total=False):
     """What the job is called; the recipe's own name."""
     wait_s: int
     """How many seconds a round waits for the other sites once `min_sites` have answered; 10."""
-    silent_s: float
-    """After how many seconds without a sign of life a site is lost; 60."""
+    round_s: int
+    """After how many seconds a round is over with whoever has answered: `min_sites` at least, else the run ends. 0:
+    never, and so it is unless given. With it, `wait_s` is as long unless given."""
     threads_per_site: int
     """How many threads numeric libraries may use for one site; 1."""
     params_type: Literal["full", "diff"]
@@ -51,7 +57,11 @@ class FedAvgOptions(TypedDict, total=False):
     """More parts at each site."""
     sampling: Mapping[str, Any]  # Any: as above
     """Which of the live sites a round asks: `{"fraction": 0.1}` or `{"count": 100}` of all, of `{"names": [...]}` or of
-    `{"tag": "icu"}`; see `hansa.apis.sampling.Sampling`. All of them unless given."""
+    `{"tag": "icu"}`; with spare sites for those that are slow (`{"count": 8, "spare": 2}`), by data size or in turn
+    (`{"count": 8, "by": "size"}`); see `hansa.apis.sampling.Sampling`. All of them unless given."""
+    aggregator: Component | type
+    """What makes the round's update of the results, in place of their mean: an `Aggregator` of yours or of a plug-in.
+    It must take what the recipe's sites send, and make what its model is updated with."""
     result_filters: Sequence[Component]
     """What a site's result goes through before it leaves the site, in this order."""
     names: Literal["any", "subset", "exact"]
@@ -108,7 +118,7 @@ class DittoOptions(Options, total=False):
 
 
 class CyclicOptions(Options, total=False):
-    """The options of `cyclic`; there is no `best_by` and no `lower_is_better`, as no two sites measure one model."""
+    """The options of `cyclic`: all but `best_by`, `lower_is_better`, `round_s` and `aggregator`."""
 
     order: Literal["random", "fixed"]
     """The order of the sites in a round: drawn anew from the job's seed (`random`), or by name (`fixed`); `random`."""
@@ -123,8 +133,6 @@ class EvaluationOptions(TypedDict, total=False):
     """What the job is called."""
     min_sites: int | None
     """How many sites must be there; all of the run."""
-    silent_s: float
-    """After how many seconds without a sign of life a site is lost; 60."""
     threads_per_site: int
     """How many threads numeric libraries may use for one site; 1."""
     script_args: str | Sequence[str | int | float | Path]
@@ -158,11 +166,10 @@ def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
     for key in options:
         if key not in names:
             raise ConfigError(f"{recipe} takes no such argument{suggestion(key, names)}", key=key)
-    for key in ("wait_s", "threads_per_site"):
-        check_whole(key, options.get(key, 1), least=0 if key == "wait_s" else 1)
+    for key, least in (("wait_s", 0), ("round_s", 0), ("threads_per_site", 1)):
+        check_whole(key, options.get(key, 1), least=least)
     if options.get("min_sites") is not None:
         check_whole("min_sites", options["min_sites"], least=1)
-    check_number("silent_s", options.get("silent_s", 60), above=0)
     for key in ("mu", "ditto_lambda"):
         check_number(key, options.get(key, 0))
     for key in ("site_s", "submit_s", "validate_s"):
@@ -198,13 +205,7 @@ def check_whole(argument: str, value: object, *, least: int) -> None:
         raise ConfigError(f"must be a whole number of at least {least}, not {value!r}", key=argument)
 
 
-def check_number(argument: str, value: object, *, above: float | None = None) -> None:
-    """Refuse what is no number above `above`, or, without it, of at least 0."""
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and (value >= 0 if above is None else value > above)
-    ):
-        return
-    limit = "of at least 0" if above is None else f"above {above}"
-    raise ConfigError(f"must be a number {limit}, not {value!r}", key=argument)
+def check_number(argument: str, value: object) -> None:
+    """Refuse what is no number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigError(f"must be a number of at least 0, not {value!r}", key=argument)

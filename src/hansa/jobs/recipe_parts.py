@@ -176,7 +176,6 @@ def _job(plan: _Plan, trainer: Trainer, *, options: Options, way: Way) -> Job:
     app = App(
         server={
             "format_version": FORMAT_VERSION,
-            "server": {"heart_beat_timeout": options.get("silent_s", 60)},
             "components": names.list("components", plan.parts)
             + names.list("server_components", options.get("server_components", ())),
             "workflows": names.list("workflows", plan.workflows),
@@ -244,6 +243,10 @@ def _server_parts(options: Options, way: Way) -> list[Component]:
 def _aggregator(names: str, options: Options, way: Way) -> Component:
     if way.aggregator is not None:
         return Component(way.aggregator.target, id="aggregator", **way.aggregator.args)
+    if "aggregator" in options:
+        given = options["aggregator"]
+        own = given if isinstance(given, Component) else Component(given)
+        return Component(own.target, id="aggregator", **own.args)
     return Component(
         f"{_PARTS}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
         id="aggregator",

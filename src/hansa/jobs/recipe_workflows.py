@@ -29,8 +29,9 @@ def scatter_and_gather(path: str, rounds: int, *, min_sites: int | None, options
         id=path.rpartition(".")[0].rpartition(".")[2],
         min_clients=enough,
         num_rounds=rounds,
-        wait_time_after_min_received=options.get("wait_s", 10),
+        wait_time_after_min_received=options.get("wait_s", options.get("round_s") or 10),
         min_counted=enough,
+        **({"train_timeout": options["round_s"]} if options.get("round_s") else {}),
         **_given(options, "sampling"),
     )
 

@@ -246,9 +246,9 @@ def cyclic(
     Raises:
         ConfigError: A bad argument; its name is in the error.
     """
-    for key in NOT_IN_TURN:
+    for key, reason in NOT_IN_TURN.items():
         if key in options:
-            raise ConfigError("cyclic has no best model: no two sites measure the same one", key=key)
+            raise ConfigError(f"cyclic {reason}", key=key)
     check_options("cyclic", options, CyclicOptions)
     return job_of(model, Trainer(executor, script), rounds, options=options, way=Way(recipe="cyclic", in_turn=True))
 

@@ -12,7 +12,7 @@ from hansa.jobs.component import Component, Variable, as_config
 from hansa.jobs.config import FORMAT_VERSION
 from hansa.jobs.job import App, Job
 from hansa.jobs.place import Place, suggestion
-from hansa.jobs.recipe_options import check_number, check_whole
+from hansa.jobs.recipe_options import check_whole
 from hansa.jobs.source_files import LocalClasses
 
 _PARTS = "hansa.components"
@@ -38,8 +38,6 @@ class StatisticsOptions(TypedDict, total=False):
     """Whether correlations are wanted; True."""
     wait_s: int
     """How many seconds a task waits for the other sites once `min_sites` have answered; 10."""
-    silent_s: float
-    """After how many seconds without a sign of life a site is lost; 60."""
 
 
 def fed_statistics(
@@ -95,7 +93,6 @@ def fed_statistics(
     place = Place(key="source")
     server = {
         "format_version": FORMAT_VERSION,
-        "server": {"heart_beat_timeout": options.get("silent_s", 60)},
         "components": [],
         "workflows": [{"id": each.id, **as_config(each, classes.path, place)} for each in workflows],
     }
@@ -175,7 +172,6 @@ def _check(options: StatisticsOptions, *, min_sites: object, then: object, scale
         check_whole(key, options.get(key, 1), least=least)
     if options.get("bins", 1) > _MOST_BINS:
         raise ConfigError(f"must be at most {_MOST_BINS}, not {options['bins']}", key="bins")
-    check_number("silent_s", options.get("silent_s", 60), above=0)
     for level in options.get("quantiles", ()):
         if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level <= 1:
             raise ConfigError(f"must be numbers from 0 to 1, not {level!r}", key="quantiles")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.provision.identity import KitError, Role
-from hansa.provision.project_values import DISK_SETTINGS, SITE_SETTINGS, Reader, disk_settings, site_settings
+from hansa.provision.project_values import MACHINE_SETTINGS, SITE_SETTINGS, Reader, machine_settings, site_settings
 
 FILES: Mapping[Role, str] = {Role.CLIENT: "local/site.json", Role.SERVER: "local/server.json"}
 _MOST_BYTES = 1 << 20
@@ -36,8 +36,8 @@ def with_local(settings: Mapping[str, Any], kit: Path, role: Role) -> dict[str, 
         raise KitError('must be an object, as in {"job_disk_mb": 5000}', file=str(file))
     reader = Reader(content, str(file))
     if role is Role.SERVER:
-        reader.check_keys(DISK_SETTINGS, (), ignored=[])
-        return {**settings, **disk_settings(reader)}
+        reader.check_keys(MACHINE_SETTINGS, (), ignored=[])
+        return {**settings, **machine_settings(reader)}
     reader.check_keys(SITE_SETTINGS, (), ignored=[])
     own = site_settings(reader)
     if "enable_byoc" not in content:

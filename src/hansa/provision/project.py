@@ -9,7 +9,7 @@ from typing import Any
 
 from hansa.errors import ConfigError
 from hansa.provision.identity import Role
-from hansa.provision.project_values import DISK_SETTINGS, SITE_SETTINGS, Reader, disk_settings, site_settings
+from hansa.provision.project_values import MACHINE_SETTINGS, SITE_SETTINGS, Reader, machine_settings, site_settings
 from hansa.provision.yaml_file import read_yaml
 
 API_VERSION = 2
@@ -30,7 +30,7 @@ _KEYS = {
     Role.SERVER: _BOTH
     | {"fed_learn_port", "admin_port", "enable_byoc", "default_host", "host_names", "listen", "lost_after_s"}
     | {"second_session"}
-    | DISK_SETTINGS,
+    | MACHINE_SETTINGS,
     Role.CLIENT: _BOTH | SITE_SETTINGS,
     Role.ADMIN: _BOTH,
 }
@@ -156,7 +156,7 @@ def _server(reader: Reader, org: str, *, days: float | None, ignored: list[str])
         settings["lost_after_s"] = lost_after_s
     if "second_session" in reader.content:
         settings["policy"] = {"second_session": reader.one_of("second_session", ("refuse", "supersede"))}
-    settings.update(disk_settings(reader))
+    settings.update(machine_settings(reader))
     return Participant(name, Role.SERVER, org, days, tuple(hosts), port, settings)
 
 

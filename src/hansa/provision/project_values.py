@@ -14,11 +14,12 @@ _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")  # as PyPI has it
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _EMAIL = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.'+-]{{0,63}}@{_LABEL}(?:\.{_LABEL})*")
-DISK_SETTINGS = frozenset({"job_disk_mb", "keep_jobs_days"})
-"""The keys of what a machine, the server's or a site's, gives jobs of its disk."""
-SITE_SETTINGS = frozenset({"enable_byoc", "tags", "max_jobs", "gpus", "memory_mb", "cpus"}) | DISK_SETTINGS
+MACHINE_SETTINGS = frozenset({"job_disk_mb", "keep_jobs_days", "plugins", "app_validator"})
+"""The keys of a machine, the server's or a site's: what jobs get of its disk, which plug-ins, who looks at them."""
+SITE_SETTINGS = frozenset({"enable_byoc", "tags", "max_jobs", "gpus", "memory_mb", "cpus"}) | MACHINE_SETTINGS
 """The keys of what a site offers to jobs."""
 _RESERVED = ("server", "admin", "all")
 
@@ -153,6 +154,23 @@ class Reader:
                 raise self.wrong(f"{key}[{index}]", f"{str(value)[:80]!r} is no tag (letters, digits and _ -)")
         return values
 
+    def packages(self, key: str) -> list[str]:
+        """Names of packages."""
+        values = self._list(key)
+        for index, value in enumerate(values):
+            if not isinstance(value, str) or not _PACKAGE.fullmatch(value):
+                raise self.wrong(
+                    f"{key}[{index}]", f"{str(value)[:80]!r} is no name of a package, such as hansa-robust"
+                )
+        return values
+
+    def class_path(self, key: str) -> str:
+        """The path of a class."""
+        value = self.text(key)
+        if "." not in value or not all(part.isidentifier() for part in value.split(".")):
+            raise self.wrong(key, f"{value[:80]!r} is no path like 'module.Class'")
+        return value
+
     def gpus(self, key: str) -> int | list[int]:
         """How many GPUs, or which."""
         value = self.content.get(key)
@@ -214,13 +232,15 @@ def site_settings(reader: Reader) -> dict[str, Any]:  # Any: JSON
     for key in ("memory_mb", "cpus"):
         if key in reader.content:
             settings[key] = reader.number(key, least=0.1, most=1e9)
-    return {**settings, **disk_settings(reader)}
+    return {**settings, **machine_settings(reader)}
 
 
-def disk_settings(reader: Reader) -> dict[str, Any]:  # Any: JSON
-    """What a machine gives jobs of its disk."""
-    found = {
+def machine_settings(reader: Reader) -> dict[str, Any]:  # Any: JSON
+    """What a machine gives jobs of its disk, whose plug-ins they may use, and who looks at their apps."""
+    found: dict[str, Any] = {  # Any: JSON
         "job_disk_mb": reader.number("job_disk_mb", least=1, most=1e9),
         "keep_jobs_days": reader.number("keep_jobs_days", least=0.001, most=36500),
+        "plugins": reader.packages("plugins") if "plugins" in reader.content else None,
+        "app_validator": reader.class_path("app_validator") if "app_validator" in reader.content else None,
     }
     return {key: value for key, value in found.items() if value is not None}

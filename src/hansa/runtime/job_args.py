@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,7 @@ def policy_of(said: Mapping[str, Any]) -> ClassPolicy:  # Any: JSON
     """The classes that a job may name: whatever can be imported where everything is tried on one's own machine."""
     if said.get("anything"):
         return ClassPolicy.simulator()
-    shipped = ClassPolicy.production(*said.get("plugins", ()))
-    return ClassPolicy(allow=shipped.allow, custom=bool(said.get("custom")))
+    return replace(ClassPolicy.production(*said.get("plugins", ())), custom=bool(said.get("custom")))
 
 
 def log_to_stderr() -> None:

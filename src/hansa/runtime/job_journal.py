@@ -86,7 +86,8 @@ class JobJournal:
         """Notes an incident."""
         self.failed: Callable[[StoreError], None] = lambda error: None
         """Told that something cannot be kept: what follows from it must not leave."""
-        self._waiting: dict[tuple[str, int], bool] = {}  # results not durable yet: whether to acknowledge them then
+        # Results that are not durable, by site and number: whether to acknowledge them once they are.
+        self._waiting: dict[tuple[str, int], bool] = {}
         self._tables: dict[str, set[str]] = {}
         self._alarmed: set[str] = set()
         self.deaths: dict[str, int] = {}
@@ -336,7 +337,6 @@ class JobJournal:
             with suppress(TimeoutError):
                 await asyncio.wait_for(pause.wait(), pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        self._waiting.clear()  # what was not written is asked for again
 
     def site_died(self, site: str, how: str, *, deaths: int) -> None:
         """Keep how often a job's process at a site has died."""

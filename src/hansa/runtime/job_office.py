@@ -18,6 +18,7 @@ from hansa.jobs.job_check import check_job
 from hansa.jobs.life import JobState
 from hansa.jobs.store import JobRecord, JobStore
 from hansa.jobs.wanted import Wanted, read
+from hansa.runtime.app_gate import AppGate
 from hansa.runtime.background import Background
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.fork_server import ExitReport, JobLauncher
@@ -172,7 +173,7 @@ class JobOffice:
             raise ConfigError("the server is being stopped and takes no jobs")
         with tempfile.TemporaryDirectory(dir=archive.parent, prefix="staging-") as staging:
             folder = Path(staging, "job")
-            job, wanted = await asyncio.to_thread(_checked, archive, folder)
+            job, wanted = await asyncio.to_thread(_checked, archive, folder, self._rules.gate)
             record = self.store.new_job(folder, job, submitter=submitter)  # on this thread: no number is given twice
         reach("submit.after_write")
         return self.taken(record, wanted)
@@ -369,8 +370,8 @@ def wanted_by(store: JobStore, record: JobRecord) -> Wanted:
     return read(Job.load(store.folder(record.id) / "job"))
 
 
-def _checked(archive: Path, folder: Path) -> tuple[Job, Wanted]:
-    """Unpack a job and look at it.
+def _checked(archive: Path, folder: Path, gate: AppGate) -> tuple[Job, Wanted]:
+    """Unpack a job and look at it; so does the server's own validator.
 
     Raises:
         ConfigError: The archive or the job is not as it should be.
@@ -379,4 +380,5 @@ def _checked(archive: Path, folder: Path) -> tuple[Job, Wanted]:
     job = Job.load(folder)
     wanted = read(job)
     check_job(job, num_sites=max(1, len(wanted.sites or ()), job.min_sites or 0))
+    gate.check(Path(app.origin) for app in job.apps.values())
     return job, wanted

@@ -37,6 +37,7 @@ from hansa.runtime.fork_server import ProcessSpec
 from hansa.runtime.host import HostSettings, SiteHost
 from hansa.runtime.job_args import SiteArgs, blob_folder, log_to_stderr, policy_of
 from hansa.runtime.kept_results import KeptResults
+from hansa.runtime.log_levels import set_levels
 from hansa.runtime.memory_link import answer
 from hansa.runtime.net_aux import PEER, ServerAsk
 from hansa.runtime.net_crew import FramePipe
@@ -141,6 +142,7 @@ class SiteJob:
 
     def _build(self, cleanup: ExitStack) -> None:
         try:
+            set_levels(Path(self._args.app_folder))
             host = self._make_host(cleanup)
             host.make_all()
         except ConfigError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hansa.jobs.job import App
+from hansa.jobs.job import App, Job
 from hansa.runtime.devices import Devices
 from hansa.runtime.packing import PackingLimits
 from hansa.runtime.site_times import SiteTimes
+
+_ALIKE_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,24 @@ class Setting:
     apps: Mapping[str, App]
     threads: int
     options: SimulatorOptions
+
+    def for_job(self, job: Job) -> Setting:
+        """The same; with simulated times where it matters who answers first, and nobody has said how long sites need.
+
+        Then sites are alike, and chance, from the run's seed, decides: else it would be the machine's other work.
+        """
+        if self.options.times is not None or not any(_has_spares(app) for app in job.apps.values()):
+            return self
+        alike = SiteTimes.from_config({"default": {"compute_s": {"uniform": {"low": 0, "high": _ALIKE_S}}}})
+        return replace(self, options=replace(self.options, times=alike))
+
+
+def _has_spares(app: App) -> bool:
+    """Whether some workflow of it asks more sites than it waits for."""
+    flows = (app.server or {}).get("workflows")
+    for flow in flows if isinstance(flows, list) else ():
+        args = flow.get("args") if isinstance(flow, Mapping) else None
+        sampling = args.get("sampling") if isinstance(args, Mapping) else None
+        if isinstance(sampling, Mapping) and sampling.get("spare"):
+            return True
+    return False

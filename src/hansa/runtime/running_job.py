@@ -15,6 +15,7 @@ from hansa.errors import MAY_PASS, HansaError, StoreError
 from hansa.failpoints import reach
 from hansa.jobs.incident import IncidentCode
 from hansa.jobs.life import JobState
+from hansa.runtime.app_gate import AppGate
 from hansa.runtime.deployment import Deployment
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
@@ -66,6 +67,7 @@ class ServerRules:
         allow_custom_code: Whether a job may bring code of its own.
         plugins: Packages whose classes a job may name, besides Hansa's own components.
         disk: What a job may take of the disk, and for how long.
+        gate: Looks at the apps of a job when it is submitted.
     """
 
     root: Path
@@ -74,6 +76,7 @@ class ServerRules:
     allow_custom_code: bool = False
     plugins: Sequence[str] = ()
     disk: Housekeeping = field(default_factory=Housekeeping)
+    gate: AppGate = field(default_factory=AppGate)
 
     def policy(self) -> dict[str, Any]:  # Any: JSON
         """What classes a job may name, for its process."""
@@ -210,7 +213,7 @@ class RunningJob:
         self.home.let_go()
 
     def _to_process(self, head: Head, parts: Sequence[bytes] = ()) -> None:
-        if not self.is_over:
+        if not self.is_over and self._no_store is None:  # else it is ended, and asks for all of this anew
             self.home.send(head, parts)
 
     def exited(self, report: ExitReport) -> None:

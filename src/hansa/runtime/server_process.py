@@ -17,10 +17,12 @@ from typing import Any
 from hansa.errors import ConfigError
 from hansa.failpoints import wall_time
 from hansa.jobs.incident import IncidentCode
+from hansa.jobs.plugins import warn_of_missing
 from hansa.jobs.site_view import SiteView
 from hansa.provision.identity import identity_of
 from hansa.provision.kit import Kit
 from hansa.runtime.admin_desk import AdminDesk
+from hansa.runtime.app_gate import AppGate
 from hansa.runtime.asking import Asking
 from hansa.runtime.fork_server import ForkServer
 from hansa.runtime.housekeeping import Housekeeping
@@ -78,6 +80,7 @@ class ServerProcess:
             allow_custom_code=bool(settings.get("allow_custom_code")),
             plugins=tuple(settings.get("plugins", ())),
             disk=Housekeeping.of(settings),
+            gate=AppGate(settings.get("app_validator")),
         )
         self.jobs = JobOffice(rules, forks, send=self._send, tags_of=self._tags_of)
         self.desk = AdminDesk(kit.folder, self.jobs, sites=self)
@@ -98,6 +101,7 @@ class ServerProcess:
         Raises:
             HansaError: The port is taken, or the jobs cannot be read.
         """
+        warn_of_missing(self._kit.settings.get("plugins", ()), _logger)
         self.desk.open()
         await self.jobs.open()
         if (self._kit.folder / STATE_FILE).exists():  # else it was stopped in order, or is new

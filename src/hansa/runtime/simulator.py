@@ -169,6 +169,7 @@ class _Scene:
     def set(self, job: Job, setting: Setting) -> Stage:
         """Build everything."""
         cleanup = self._cleanup
+        setting = setting.for_job(job)
         cleanup.enter_context(_threads_per_site(setting.threads))
         # With simulated times the clock starts at the same time in every run, so that sums round alike.
         simulated = setting.options.times is not None

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hansa.errors import MAY_PASS, ConfigError, HansaError
+from hansa.jobs.plugins import warn_of_missing
 from hansa.provision.kit import Kit
+from hansa.runtime.app_gate import AppGate
 from hansa.runtime.fork_server import ExitReport, ForkServer
 from hansa.runtime.housekeeping import Housekeeping, sweep_runs
 from hansa.runtime.log_tail import last_lines
@@ -59,6 +61,7 @@ class SiteAgent:
             allow_custom_code=bool(settings.get("allow_custom_code")),
             plugins=tuple(settings.get("plugins", ())),
             disk=Housekeeping.of(settings),
+            gate=AppGate(settings.get("app_validator")),
         )
         self._client = SiteClient(
             Tls(kit.ca, kit.certificate, kit.key),
@@ -74,6 +77,7 @@ class SiteAgent:
         Raises:
             ConfigError: The server refuses this site for good; the line says why.
         """
+        warn_of_missing(self._rules.plugins, _logger)
         await self._sweep()
         await self._pipes.start()
         await self._forks.attach(self._exited)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from hansa.errors import ConfigError, DecodeError, EncodeError, HansaError
 from hansa.jobs.archive import unpack
+from hansa.runtime.app_gate import AppGate
 from hansa.runtime.environment import job_environment
 from hansa.runtime.fork_server import ExitReport, JobLauncher, ProcessSpec
 from hansa.runtime.housekeeping import DiskWatch, Housekeeping
@@ -65,6 +66,7 @@ class SiteRules:
     allow_custom_code: bool = False
     plugins: Sequence[str] = ()
     disk: Housekeeping = field(default_factory=Housekeeping)
+    gate: AppGate = field(default_factory=AppGate)
 
     def policy(self) -> dict[str, Any]:  # Any: JSON
         """What classes a job may name here, for its process."""
@@ -132,6 +134,7 @@ class SiteJob:
             await self._uplink.download(self.id, app, path=archive)
             shutil.rmtree(staging, ignore_errors=True)  # of an agent that died meanwhile
             await asyncio.to_thread(unpack, archive, staging)
+            await asyncio.to_thread(self._rules.gate.check, [staging])
             staging.rename(self.paths.app)
             archive.unlink()
         if self._is_told_to_end:

@@ -20,11 +20,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _WIDTH, _HEIGHT = 220, 70
 _MOST_LABELS = len(COLOURS)
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:90rem;padding:0 1rem;color:#1a1a1a}
 h1{font-size:1.5rem;margin-bottom:.2rem} h2{font-size:1.15rem;margin-top:2rem} .quiet{color:#666;font-size:.87rem}
 table{border-collapse:collapse;font-size:.87rem} th,td{padding:.25rem .6rem;text-align:right;vertical-align:middle}
 th{border-bottom:2px solid #ccc;font-weight:600} tr:nth-child(even) td{background:#f6f7f8}
 td:first-child,th:first-child{text-align:left} .wide{overflow-x:auto} .note{background:#fff6e0;padding:.4rem .8rem}
+.bounds{color:#666;font-size:.8em;white-space:nowrap} th{white-space:nowrap}
 .matrix td{min-width:2.6rem;text-align:center;background:none} details{margin:.6rem 0} summary{cursor:pointer}
 """
 
@@ -88,10 +89,10 @@ def _dataset(name: str, dataset: Json) -> list[str]:
     levels = _levels(dataset["features"])
     head = "".join(f"<th>{each}" for each in ("count", "missing", "mean", "sd", "min*", "max*"))
     head += "".join(f"<th>q {level}" for level in levels)
-    parts.append(f"<div class=wide><table><tr><th>feature{head}<th>histogram")
+    parts.append(f"<div class=wide><table><tr><th>feature<th>histogram{head}")
     for feature, entry in dataset["features"].items():
         drawn = [(labels[key].get(feature, {}), COLOURS[i]) for i, key in enumerate(shown)]
-        parts.append(_row(feature, entry, levels) + f"<td>{_histogram(entry, drawn)}")
+        parts.append(_row(feature, entry, levels, figure=f"<td>{_histogram(entry, drawn)}"))
     parts.append("</table></div>")
     for key in labels:
         rows_of = "".join(_row(feature, entry, levels) for feature, entry in labels[key].items())
@@ -105,9 +106,9 @@ def _dataset(name: str, dataset: Json) -> list[str]:
     return parts
 
 
-def _row(feature: str, entry: Json, levels: Sequence[str]) -> str:
+def _row(feature: str, entry: Json, levels: Sequence[str], *, figure: str = "") -> str:
     numbers = [entry["mean"], entry["sd"], entry.get("min"), entry.get("max")]
-    cells = [f"<td>{_text(feature)}<td>{entry['count']}<td>{entry['missing']}"]
+    cells = [f"<td>{_text(feature)}{figure}<td>{entry['count']}<td>{entry['missing']}"]
     cells += [f"<td>{_number(number)}" for number in numbers]
     for level in levels:
         found = entry.get("quantiles", {}).get(level)
@@ -115,7 +116,7 @@ def _row(feature: str, entry: Json, levels: Sequence[str]) -> str:
             cells.append("<td>")
         else:
             bounds = f"{_number(found['low'])} … {_number(found['high'])}"
-            cells.append(f"<td>{_number(found['value'])}<br><span class=quiet>{bounds}</span>")
+            cells.append(f"<td>{_number(found['value'])}<br><span class=bounds>{bounds}</span>")
     return "<tr>" + "".join(cells)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.apis.client import Client
-from hansa.apis.sampling import TAGS, Sampling
+from hansa.apis.sampling import TAGS, Sampling, Turnout
 from hansa.errors import ConfigError
 
 TEN = [f"site-{number}" for number in range(10)]
@@ -146,3 +146,83 @@ def test_a_config_that_makes_no_sense_is_refused(config: object, key: str, says:
         Sampling.from_config(config, key="sampling")
     assert caught.value.key == key
     assert says in caught.value.message
+
+
+def test_spare_sites_are_asked_beyond_those_that_are_enough() -> None:
+    spare = sampling(count=8, spare=2)
+    sites = sorted(f"site-{number}" for number in range(30))
+    drawn = spare.draw(sites, seed="s")
+    assert len(drawn) == 10
+    assert (spare.num_enough, spare.at_most(30, drawn), spare.awaited(30, drawn)) == (8, 8, 10)
+    few = spare.draw(sites[:5], seed="s")
+    assert (few, spare.at_most(30, few)) == (sites[:5], 5)
+    without = sampling(count=8)
+    assert (without.num_enough, without.awaited(30, drawn[:8])) == (None, 8)
+
+
+def test_by_size_a_site_with_nine_times_the_data_is_drawn_nine_times_as_often() -> None:
+    known = Turnout(sizes={"large": 900.0, "small": 100.0})
+    by_size = sampling(count=1, by="size")
+    drawn = Counter(by_size.draw(["large", "small"], seed=str(seed), turnout=known)[0] for seed in range(2000))
+    assert 1740 < drawn["large"] < 1860  # 1800; a standard deviation is 13
+    assert by_size.draw(["large", "small"], seed="7", turnout=known) == by_size.draw(
+        ["large", "small"], seed="7", turnout=known
+    )
+
+
+def test_by_size_a_site_of_unknown_size_is_of_mean_size_and_one_without_data_comes_last() -> None:
+    known = Turnout(sizes={"large": 900.0, "small": 100.0, "empty": 0.0})
+    by_size = sampling(count=1, by="size")
+    drawn = Counter(by_size.draw(["new", "small"], seed=str(seed), turnout=known)[0] for seed in range(2000))
+    assert 440 < drawn["new"] < 560 or 900 < drawn["new"] < 1100  # the mean of those that may be asked: 100
+    assert all(by_size.draw(["empty", "small"], seed=str(seed), turnout=known) == ["small"] for seed in range(50))
+    names = {by_size.draw(["a", "b"], seed=str(seed))[0] for seed in range(50)}
+    assert names == {"a", "b"}  # in the first round nothing is known
+
+
+def test_in_turn_whoever_was_asked_longest_ago() -> None:
+    known = Turnout()
+    turn = sampling(count=4, by="turn")
+    rounds = []
+    for number in range(4):
+        rounds.append(turn.draw(TEN[:8], seed=str(number), turnout=known))
+        known.add(number, asked=rounds[-1], sizes={})
+    assert rounds[0] == rounds[2]
+    assert rounds[1] == rounds[3] == sorted(set(TEN[:8]) - set(rounds[0]))
+
+
+def test_sites_with_too_little_data_are_not_asked_once_it_is_known() -> None:
+    known = Turnout(sizes={"a": 9.0, "b": 10.0})
+    assert sampling(min_size=10).draw(["a", "b", "c"], seed="s", turnout=known) == ["b", "c"]
+    assert sampling(min_size=10).looks_back
+    assert not sampling(count=3, spare=1).looks_back
+
+
+def test_what_the_rounds_have_shown_can_be_kept() -> None:
+    known = Turnout()
+    known.add(3, asked=["a", "b"], sizes={"a": 5.0})
+    assert Turnout.of_state(known.state()) == known
+    assert Turnout.of_state({"next_round": 4}) == Turnout()
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "cause"),
+    [
+        ({"spare": 2}, "sampling.spare", "spare sites go with a count, such as {'count': 8, 'spare': 2}"),
+        ({"count": 8, "spare": -1}, "sampling.spare", "must be a whole number of at least 0, not -1"),
+        ({"by": "size"}, "sampling.by", "goes with a count or a fraction: without, all are asked"),
+        ({"count": 1, "by": "age"}, "sampling.by", "must be 'size' or 'turn', not 'age'"),
+        ({"min_size": 0}, "sampling.min_size", "must be a number above 0, not 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(config: dict[str, Any], key: str, cause: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Sampling.from_config(config, key="sampling")
+    assert caught.value.key == key
+    assert cause in str(caught.value)
+
+
+def test_where_one_works_after_the_other_nobody_is_spare() -> None:
+    assert sampling(count=3).in_turn(key="sampling") == sampling(count=3)
+    with pytest.raises(ConfigError, match="is not for a model that goes from site to site"):
+        sampling(count=3, spare=1).in_turn(key="sampling")

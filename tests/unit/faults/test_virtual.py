@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hansa.faults.virtual import NUM_ROUNDS, NUM_SITES, World, run_seed
 
 SEEDS = range(80)
@@ -14,6 +16,11 @@ def test_many_seeds_lose_nothing() -> None:
     assert kinds == {"server", "home", "site", "site job", "power", "link", "disk", "flip"}
     assert any(each.num_trained > NUM_SITES * NUM_ROUNDS for each in outcomes)  # faults do cost work
     assert sum(each.is_equal for each in outcomes) > 60
+
+
+@pytest.mark.parametrize("seed", [569, 1024, 1179])
+def test_a_result_that_a_full_disk_kept_out_of_the_journal_is_not_acknowledged(seed: int) -> None:
+    assert run_seed(seed).problems == ()
 
 
 def test_a_seed_gives_the_same_run_each_time() -> None:

@@ -73,13 +73,23 @@ def test_the_job_has_the_right_shape_and_counts_all_sites_by_default() -> None:
 
 
 def test_limits_and_kind_go_where_they_act() -> None:
-    job = fed_avg(MODEL, executor=Plain, min_sites=3, wait_s=0, silent_s=2.5, params_type="diff", name="x")
+    job = fed_avg(MODEL, executor=Plain, min_sites=3, wait_s=0, params_type="diff", name="x")
     server = server_of(job)
-    assert server["server"] == {"heart_beat_timeout": 2.5}
     args = server["workflows"][0]["args"]
     assert (args["min_clients"], args["min_counted"], args["wait_time_after_min_received"]) == (3, 3, 0)
     assert by_id(server["components"])["aggregator"] == {"expected_data_kind": "WEIGHT_DIFF", "names": "exact"}
     assert (job.name, job.min_sites) == ("x", 3)
+
+
+def test_a_deadline_goes_to_the_workflow_and_is_waited_for() -> None:
+    def args(**options: Any) -> dict[str, Any]:
+        job = fed_avg(MODEL, executor=Plain, min_sites=2, **options)
+        return dict(job.apps["app"].server["workflows"][0]["args"])
+
+    assert (args(round_s=600)["train_timeout"], args(round_s=600)["wait_time_after_min_received"]) == (600, 600)
+    assert args(round_s=600, wait_s=5)["wait_time_after_min_received"] == 5
+    assert "train_timeout" not in args(round_s=0)
+    assert args()["wait_time_after_min_received"] == 10
 
 
 def test_a_sampling_goes_to_the_workflow() -> None:
@@ -177,7 +187,6 @@ def test_torch_tensors_become_arrays() -> None:
         ({"names": "all"}, "names", "must be 'any', 'subset' or 'exact', not 'all'"),
         ({"sampling": 0.1}, "sampling", "must be an object such as {'fraction': 0.1}, not 0.1"),
         ({"sampling": {"fraction": 1.5}}, "sampling.fraction", "at most 1, not 1.5"),
-        ({"silent_s": 0}, "silent_s", "above 0"),
         ({"params_type": "half"}, "params_type", "'full' or 'diff', not 'half'"),
         ({"name": ""}, "name", "not empty"),
         ({"round": 3}, "round", "no such argument"),

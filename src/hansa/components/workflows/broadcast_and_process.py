@@ -12,7 +12,7 @@ from hansa.apis.shareable import Shareable
 from hansa.apis.signal import Signal
 from hansa.components.workflows.checks import check_ints, check_strs
 from hansa.components.workflows.model_update import hand_on
-from hansa.components.workflows.targets import round_targets
+from hansa.components.workflows.targets import Draw, round_targets
 
 
 class BroadcastAndProcess(Controller):
@@ -121,8 +121,7 @@ class BroadcastAndProcess(Controller):
         return round_targets(
             fl_ctx.get_engine(),
             max(1, self.min_responses_required),
-            sampling=Sampling(),
-            draw=f"{self.workflow_index}/sites",
+            draw=Draw(Sampling(), f"{self.workflow_index}/sites"),
             abort_signal=abort_signal,
             on_wait=lambda missing: self.log_info(fl_ctx, f"task {self.task_name} waits for {missing}"),
         )

@@ -26,7 +26,7 @@ from hansa.components.workflows.model_update import hand_on, model_at_hand, of_r
 from hansa.components.workflows.parts import component_of, history_of, initial_model
 from hansa.components.workflows.relay_run import RelayRun, learn_from, why_no_model
 from hansa.components.workflows.round_tally import RoundTally
-from hansa.components.workflows.targets import check_knows_sites, round_targets, seed_of
+from hansa.components.workflows.targets import Draw, check_knows_sites, round_targets, seed_of
 from hansa.errors import ConfigError, RunError
 
 _ORDERS = ("random", "fixed")
@@ -102,7 +102,7 @@ class CyclicController(Controller):
         self.task_result_timeout = task_result_timeout
         self._names: Names = names
         self._min_clients, self._min_counted = min_clients, min_counted
-        self._sampling = Sampling.from_config(sampling, key="sampling")
+        self._sampling = Sampling.from_config(sampling, key="sampling").in_turn(key="sampling")
         self._current_round = self._next_round = 0
         self._enough: str | None = None
         self._model: ModelLearnable | None = None
@@ -206,8 +206,7 @@ class CyclicController(Controller):
         targets = round_targets(
             fl_ctx.get_engine(),
             self._min_clients,
-            sampling=self._sampling,
-            draw=f"{self.workflow_index}/sites/{number}",
+            draw=Draw(self._sampling, f"{self.workflow_index}/sites/{number}"),
             abort_signal=abort_signal,
             on_wait=wait_for,
         )

@@ -22,7 +22,7 @@ from hansa.components.workflows.checks import check_ints
 from hansa.components.workflows.contribution import failure_of
 from hansa.components.workflows.statistics_answers import FirstAnswer, SecondAnswer, first_answer, second_answer
 from hansa.components.workflows.statistics_document import DatasetStatistics, Wanted
-from hansa.components.workflows.targets import round_targets
+from hansa.components.workflows.targets import Draw, round_targets
 from hansa.errors import ConfigError, RuleError, RunError
 
 Raw = dict[str, dict[str, Any]]  # Any: a site's answer as it came, by site
@@ -124,8 +124,7 @@ class FederatedStatistics(Controller):
         targets = round_targets(
             fl_ctx.get_engine(),
             self.min_clients,
-            sampling=Sampling(),
-            draw=f"{self.workflow_index}/sites/{self.task_name}",
+            draw=Draw(Sampling(), f"{self.workflow_index}/sites/{self.task_name}"),
             abort_signal=abort_signal,
             on_wait=partial(self._wait_for, fl_ctx),
         )

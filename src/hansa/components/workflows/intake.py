@@ -46,6 +46,7 @@ class Intake:
         self._examine = examine
         self._tally: RoundTally | None = None
         self._model: ModelLearnable | None = None
+        self._most: int | None = None  # results that a round counts
         self._is_aggregated = False  # the round at hand, and the next one is not open yet
         self._lock = threading.RLock()
 
@@ -60,9 +61,24 @@ class Intake:
             raise RuntimeError("a result came before the first round")
         return self._tally
 
-    def open(self, number: int, targets: list[str] | None, *, model: ModelLearnable | None = None) -> RoundTally:
-        """A round begins, for these targets and with this global model; returns its tally."""
+    def open(
+        self,
+        number: int,
+        targets: list[str] | None,
+        *,
+        model: ModelLearnable | None = None,
+        most: int | None = None,
+    ) -> RoundTally:
+        """A round begins; returns its tally.
+
+        Args:
+            number: The round.
+            targets: Who is asked.
+            model: The global model.
+            most: So many results count, and those after them do not; None: all may.
+        """
         with self._lock:
+            self._most = most
             self._model = model
             self._is_aggregated = False
             self._tally = RoundTally(number, targets, history=self._history)
@@ -95,12 +111,20 @@ class Intake:
             tally = self.tally
             tally.num_answered += 1
             failure = failure_of(result)
-            refusal = failure or self._offer(result, fl_ctx)
+            refusal = failure or self._surplus() or self._offer(result, fl_ctx)
             if refusal is None:
                 tally.counted(site, result)
             else:
                 tally.refused(site, refusal)
             return failure
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further result of the open round counts."""
+        return self._most is not None and self.tally.num_counted >= self._most
+
+    def _surplus(self) -> str | None:
+        return f"{self._most} others were first" if self.is_full else None
 
     def take_late(self, site: str, result: Shareable, *, fl_ctx: FLContext, is_over: bool) -> str | None:
         """A result whose task has ended; the aggregator may still want it, if the training is not over.
@@ -114,7 +138,8 @@ class Intake:
             if self._is_aggregated and not is_over:  # else it would be part of the next round's sum
                 refusal: str | None = f"round {tally.number} was aggregated"
             else:
-                refusal = "the training was over" if is_over else failure_of(result) or self._offer(result, fl_ctx)
+                refusal = "the training was over" if is_over else failure_of(result) or self._surplus()
+                refusal = refusal or self._offer(result, fl_ctx)
             if refusal is None:
                 tally.counted(site, result)
                 return None
@@ -134,8 +159,8 @@ class Intake:
         """
         folds = port(self._aggregator, FoldsAtSource)
         with self._lock:
-            if folds is None or self._tally is None or self._tally.targets is None:
-                return None
+            if folds is None or self._tally is None or self._tally.targets is None or self._most is not None:
+                return None  # what is in a sum cannot be left out any more
             return folds.fold_plan(self._of_round(fl_ctx))
 
     def take_part(self, part: FoldedPart, *, fl_ctx: FLContext) -> None:

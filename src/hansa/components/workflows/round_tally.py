@@ -29,6 +29,8 @@ class RoundTally:
         """The sites of the round, those that joined it included; None where anyone may come."""
         self.num_answered = 0
         self.num_counted = 0
+        self.sizes: dict[str, float] = {}
+        """How many steps or examples each counted result stands for, by its site's own word."""
         self._refused: list[tuple[str, str]] = []
         self._history = history
         if history is not None:
@@ -37,8 +39,9 @@ class RoundTally:
     def counted(self, site: str, result: Shareable) -> None:
         """A result is part of the aggregate."""
         self.num_counted += 1
+        facts = facts_of(result)
+        self.sizes[site] = facts.num_steps
         if self._history is not None:
-            facts = facts_of(result)
             self._history.result_counted(self.number, site, weight=facts.num_steps)
             for name, value in facts.initial_metrics.items():
                 self._history.scalar(self.number, site, name=name, value=value)

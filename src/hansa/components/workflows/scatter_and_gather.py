@@ -11,13 +11,13 @@ from hansa.apis.app_constant import AppConstants
 from hansa.apis.app_event_type import AppEventType
 from hansa.apis.client import Client
 from hansa.apis.controller import Controller
-from hansa.apis.controller_spec import ClientTask, Task
+from hansa.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
 from hansa.apis.engine import RoundKey
 from hansa.apis.fl_context import FLContext
 from hansa.apis.folding import FoldedPart, FoldPlan
 from hansa.apis.learnable_persistor import LearnablePersistor
 from hansa.apis.model import ModelLearnable
-from hansa.apis.sampling import Sampling
+from hansa.apis.sampling import Sampling, Turnout
 from hansa.apis.shareable import Shareable
 from hansa.apis.shareable_generator import ShareableGenerator
 from hansa.apis.signal import Signal
@@ -27,7 +27,7 @@ from hansa.components.workflows.model_update import aggregate, hand_on, model_at
 from hansa.components.workflows.parts import find_parts, history_of, initial_model
 from hansa.components.workflows.round_limits import RoundLimits
 from hansa.components.workflows.round_tally import RoundTally
-from hansa.components.workflows.targets import check_knows_sites, names_of_sites, round_targets
+from hansa.components.workflows.targets import Draw, check_knows_sites, names_of_sites, round_targets
 from hansa.errors import ConfigError
 
 # The words of the widget that collects statistics, as the Controller knows them.
@@ -43,10 +43,12 @@ class ScatterAndGather(Controller):
     answered, or `wait_time_after_min_received` after `min_clients` have, or at `train_timeout`.
 
     With a `sampling` a round asks only some of the live sites, and nobody joins it; where it draws fewer than
-    `min_clients` or `min_counted`, these are enough. The draw depends on job seed, workflow, round and live sites.
+    `min_clients` or `min_counted`, these are enough. The draw depends on job seed, workflow, round and live sites; by
+    size or turn also on the rounds before. With spare sites the round is over with the first results that are enough
+    and count, and those after them are refused.
 
-    A component that has heard or seen enough sets `RoundKey.ENOUGH` in the context of ROUND_DONE to the reason, in one
-    line: then no further round begins, and the workflow ends as one that has run all of them.
+    A component that has seen enough sets `RoundKey.ENOUGH` in the context of ROUND_DONE to the reason, in a line: then
+    the workflow ends as one that has run all rounds.
 
     `accept` and `aggregate` never overlap. A result that comes after its round is offered to the aggregator, which
     refuses what is stale, and stands in the history as late. With an engine that tells nothing about its sites, or
@@ -68,8 +70,7 @@ class ScatterAndGather(Controller):
 
     Raises:
         ConfigError: `sampling` is wrong.
-        TypeError: An argument is of another type.
-        ValueError: A number is out of range.
+        TypeError, ValueError: An argument is of another type, or a number out of range.
     """
 
     hears = frozenset((_GET_STATS,))
@@ -108,6 +109,7 @@ class ScatterAndGather(Controller):
         self.ignore_result_error = ignore_result_error
         self._sampling = Sampling.from_config(sampling, key="sampling")
         self._closed_from = min_clients if self._sampling.asks_all else 0  # so many answers, and nobody joins any more
+        self._turnout = Turnout()
         self._phase = AppConstants.PHASE_INIT
         self._current_round = self._next_round = start_round
         self._global_weights = ModelLearnable()
@@ -119,14 +121,15 @@ class ScatterAndGather(Controller):
     # -- what a restart needs ----------------------------------------------------------------------------------
 
     def state(self) -> Mapping[str, Any]:  # Any: see hansa.apis.engine.Stateful
-        """The round to go on with; and why there is none, if somebody has had enough."""
+        """The round to go on with, and what its draw looks back at; why there is none, if somebody has had enough."""
         ended = {} if self._enough is None else {"enough": self._enough}
-        return {"next_round": self._next_round, **ended}
+        return {"next_round": self._next_round, **ended, **(self._turnout.state() if self._sampling.looks_back else {})}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # Any: as above
         """Go on where `state` was taken."""
         self._next_round = int(state["next_round"])
         self._enough = state.get("enough")
+        self._turnout = Turnout.of_state(state)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Tell who collects statistics how far the training is."""
@@ -184,8 +187,7 @@ class ScatterAndGather(Controller):
         targets = round_targets(
             fl_ctx.get_engine(),
             self._limits.min_clients,
-            sampling=self._sampling,
-            draw=f"{self.workflow_index}/sites/{number}",
+            draw=Draw(self._sampling, f"{self.workflow_index}/sites/{number}", self._turnout),
             abort_signal=abort_signal,
             on_wait=partial(self._wait_for, fl_ctx),
         )
@@ -194,7 +196,7 @@ class ScatterAndGather(Controller):
             self._give_up(f"round {number}: no site that is here may be asked", fl_ctx)
         if must_stop():
             return False
-        tally = intake.open(number, targets, model=self._global_weights)
+        tally = intake.open(number, targets, model=self._global_weights, most=self._sampling.num_enough)
         fl_ctx.set_prop(RoundKey.TARGETS, targets, private=True, sticky=True)
         hand_on(fl_ctx)
         self.fire_event(AppEventType.ROUND_STARTED, fl_ctx)
@@ -208,6 +210,8 @@ class ScatterAndGather(Controller):
         enough = fl_ctx.get_prop(RoundKey.ENOUGH)
         self._enough = None if enough is None or number + 1 == self._limits.end else str(enough)
         self._next_round = number + 1
+        if self._sampling.looks_back:
+            self._turnout.add(number, asked=tally.asked or (), sizes=tally.sizes)
         tally.closed(self._enough)
         self.commit(fl_ctx, self.state())
         self.log_info(fl_ctx, f"round {number} finished: {tally.num_counted} results counted")
@@ -223,8 +227,7 @@ class ScatterAndGather(Controller):
     def _learn(self, update: Shareable, tally: RoundTally, *, must_stop: Callable[[], bool], fl_ctx: FLContext) -> bool:
         """Make the next model of the round's aggregate, and save it; False if the run is to end."""
         parts = (self.shareable_gen, self.persistor)
-        model = update_model(self, update, parts=parts, fl_ctx=fl_ctx, must_stop=must_stop)
-        if model is not None:
+        if (model := update_model(self, update, parts=parts, fl_ctx=fl_ctx, must_stop=must_stop)) is not None:
             self._global_weights = model
         return model is not None
 
@@ -237,14 +240,12 @@ class ScatterAndGather(Controller):
         data = of_round(self._task_data(fl_ctx), self._current_round, self._limits.num_rounds)
         self._task = task = Task(self.train_task_name, data, timeout=self._limits.timeout)
         task.before_task_sent_cb, task.result_received_cb = self._before_task_sent, self._result_received
-        names = None if targets is None else list(targets)
-        enough = self._sampling.at_most(self._limits.min_clients, targets)
+        enough = self._sampling.awaited(self._limits.min_clients, targets)
         try:
-            self.broadcast_and_wait(task, fl_ctx, names, enough, self._limits.grace, abort_signal)
+            self.broadcast_and_wait(task, fl_ctx, targets and list(targets), enough, self._limits.grace, abort_signal)
         finally:
             self._task = None
-        # Task and client tasks refer to each other, so that only the garbage collector finds them, some rounds later:
-        # the model must not wait for that.
+        # Only the garbage collector finds tasks, which refer to their parts and back: the model must not wait for that.
         task.data = Shareable()
         if task.exception is not None:  # of the aggregator: a result would be missing without a word
             raise task.exception
@@ -252,7 +253,7 @@ class ScatterAndGather(Controller):
     def _is_enough(self, tally: RoundTally, fl_ctx: FLContext) -> bool:
         if (shortfall := tally.shortfall(self._sampling.at_most(self._limits.min_counted, tally.targets))) is not None:
             self._give_up(shortfall, fl_ctx)
-        elif (fewer := tally.shortfall()) is not None:
+        elif (fewer := tally.shortfall(self._sampling.num_enough)) is not None:
             self.log_warning(fl_ctx, fewer, fire_event=False)
         return shortfall is None
 
@@ -298,6 +299,8 @@ class ScatterAndGather(Controller):
         if self._intake is None or result is None:
             return
         failure = self._intake.take(site, result, fl_ctx=fl_ctx)
+        if self._intake.is_full:
+            self.cancel_task(client_task.task, TaskCompletionStatus.OK)
         if failure is None:
             return
         reason = f"{site}: task {self.train_task_name}, round {self._current_round}: {failure}"
@@ -314,8 +317,7 @@ class ScatterAndGather(Controller):
             self.log_error(fl_ctx, f"{client.name}: a result for task {task_name} is ignored, there is no such task")
             return
         is_over = self._phase != AppConstants.PHASE_TRAIN
-        refusal = self._intake.take_late(client.name, result, fl_ctx=fl_ctx, is_over=is_over)
-        if refusal is not None:
+        if (refusal := self._intake.take_late(client.name, result, fl_ctx=fl_ctx, is_over=is_over)) is not None:
             self.log_warning(fl_ctx, f"{client.name}: {refusal}")
 
     def _give_up(self, reason: str, fl_ctx: FLContext) -> None:

@@ -18,7 +18,7 @@ from hansa.apis.signal import Signal
 from hansa.components.statistics_words import KIND, TASK_PREPROCESS
 from hansa.components.workflows.checks import check_ints
 from hansa.components.workflows.contribution import failure_of
-from hansa.components.workflows.targets import round_targets
+from hansa.components.workflows.targets import Draw, round_targets
 
 
 class SendStatistics(Controller):
@@ -81,8 +81,7 @@ class SendStatistics(Controller):
         targets = round_targets(
             fl_ctx.get_engine(),
             self.min_clients,
-            sampling=Sampling(),
-            draw=f"{self.workflow_index}/sites/{self.task_name}",
+            draw=Draw(Sampling(), f"{self.workflow_index}/sites/{self.task_name}"),
             abort_signal=abort_signal,
             on_wait=partial(self.log_info, fl_ctx),
         )

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from hansa.apis.client import Client
 from hansa.apis.engine import UNDECIDED, OffersDecisions, OffersSeed, OffersWaiter, port
-from hansa.apis.sampling import Sampling
+from hansa.apis.sampling import Sampling, Turnout
 from hansa.apis.signal import Signal
 from hansa.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a round comes to its sites.
+
+    Attributes:
+        sampling: How they are chosen.
+        name: What the draw is for, in words that are the same whenever and wherever it is made; a round that was opened
+            before a restart keeps its sites.
+        turnout: What the rounds before have shown of the sites; None: nothing.
+    """
+
+    sampling: Sampling
+    name: str
+    turnout: Turnout | None = None
 
 
 def round_targets(
     engine: Any,  # Any: a server's engine, or a test's own that offers only some of it
     at_least: int,
     *,
-    sampling: Sampling,
-    draw: str,
+    draw: Draw,
     abort_signal: Signal,
     on_wait: Callable[[str], None],
 ) -> list[str] | None:
@@ -26,9 +42,7 @@ def round_targets(
     Args:
         engine: Who knows the sites and the job's seed, and wakes us when a site comes.
         at_least: How many live sites are enough; see `Sampling.missing`.
-        sampling: How they are chosen.
-        draw: What the draw is for, in words that are the same whenever and wherever it is made; a round that was
-            opened before a restart keeps its sites.
+        draw: How they are chosen.
         abort_signal: Ends the wait.
         on_wait: Told in one line what is missing, if something is.
 
@@ -40,23 +54,27 @@ def round_targets(
     if get_clients is None:
         return None
     decisions = port(engine, OffersDecisions)
-    if decisions is not None and (before := decisions.decided(draw)) is not UNDECIDED:
+    if decisions is not None and (before := decisions.decided(draw.name)) is not UNDECIDED:
         return None if before is None else [str(name) for name in before]
-    targets = _choose(engine, at_least, sampling=sampling, draw=draw, abort_signal=abort_signal, on_wait=on_wait)
+    live = _live(engine, at_least, sampling=draw.sampling, abort_signal=abort_signal, on_wait=on_wait)
+    if draw.sampling.asks_all:
+        targets = live if len(live) >= at_least else None
+    else:
+        targets = draw.sampling.draw(live, seed=seed_of(engine, draw.name), turnout=draw.turnout)
     if decisions is not None and not abort_signal.triggered:
-        decisions.decide(draw, targets)
+        decisions.decide(draw.name, targets)
     return targets
 
 
-def _choose(
+def _live(
     engine: Any,  # Any: as above
     at_least: int,
     *,
     sampling: Sampling,
-    draw: str,
     abort_signal: Signal,
     on_wait: Callable[[str], None],
-) -> list[str] | None:
+) -> list[str]:
+    """The sites that may be asked, once enough are there."""
     get_clients: Callable[[], list[Client]] = engine.get_clients
 
     def missing() -> str | None:
@@ -66,10 +84,7 @@ def _choose(
     if offer is not None and (line := missing()) is not None:
         on_wait(line)
         offer.waiter.wait_until(lambda: abort_signal.triggered or missing() is None)
-    live = sampling.eligible(get_clients())
-    if sampling.asks_all:
-        return live if len(live) >= at_least else None
-    return sampling.draw(live, seed=seed_of(engine, draw))
+    return sampling.eligible(get_clients())
 
 
 def seed_of(engine: object, draw: str) -> str:
