@@ -9,7 +9,7 @@ from hansa.errors import ConfigError
 from hansa.jobs.component import Component
 from hansa.jobs.initial_weights import InitialWeights
 from hansa.jobs.job import Job
-from hansa.jobs.recipe_options import CyclicOptions, Options, check_options
+from hansa.jobs.recipe_options import NOT_IN_TURN, CyclicOptions, Options, check_options
 from hansa.jobs.recipe_parts import Trainer, Way, job_of
 from hansa.jobs.recipes import Model, Part, Script
 
@@ -63,9 +63,9 @@ def xgboost_cyclic(
     Raises:
         ConfigError: A bad argument; its name is in the error.
     """
-    for key in ("best_by", "lower_is_better"):
+    for key, why in NOT_IN_TURN.items():
         if key in options:
-            raise ConfigError("xgboost_cyclic has no best model: no two sites measure the same one", key=key)
+            raise ConfigError(f"xgboost_cyclic {why}", key=key)
     check_options("xgboost_cyclic", options, CyclicOptions)
     way = Way(recipe="xgboost_cyclic", generator=Component(_GENERATOR, keep_missing=True), in_turn=True)
     given = _unaveraged("xgboost_cyclic", options)
