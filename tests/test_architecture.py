@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"apis"},
     "components": {"apis", "algorithms"},
     "compat": {"jobs"},
-    "client": {"apis", "wire"},
+    "client": {"apis", "algorithms", "wire"},
     "jobs": {"apis", "provision"},
     "runtime": {"apis", "wire", "provision", "jobs"},
     "admin": {"apis", "wire", "provision", "jobs", "runtime"},
@@ -94,7 +94,8 @@ _WIDE = ("runtime.simulator:simulate", "cli.simulate:simulate", "cli.runs:plot",
 PARAMETERS = {f"hansa.{name}" for name in _WIDE}
 MOST_POSITIONAL = 2
 MOST_LEVELS = 2
-POSITIONAL: dict[str, str] = {}  # methods of ours (`module:Class.method`) that take more by position, and why
+_CALLBACK = "hansa.client.huggingface:FederatedCallback.on_"
+POSITIONAL = {_CALLBACK + name for name in ("train_begin", "evaluate", "train_end")}  # transformers calls them so
 CATCH_ALL_PER_1000_LINES = 1
 IGNORES_PER_1000_LINES = 3
 

@@ -1,9 +1,9 @@
-"""The initial weights of a job: arrays by name, or a torch module's own."""
+"""The initial weights of a job: arrays by name, or a model's own."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa import tensors
+from hansa.apis.library_weights import adapter_arrays, estimator_arrays, is_estimator, is_keras, is_peft, keras_arrays
 from hansa.jobs.place import Place
 
 _CARRIED = frozenset(tensors.CARRIERS.values())
@@ -35,7 +36,7 @@ class InitialWeights:
 
     @classmethod
     def of(cls, model: object) -> InitialWeights:
-        """The weights of a recipe's argument `model`: a dict of arrays or tensors, or a torch module.
+        """The weights of a recipe's argument `model`: a dict of arrays or tensors, or a model of a library.
 
         Raises:
             ConfigError: It is something else, or has a weight that cannot travel.
@@ -45,12 +46,62 @@ class InitialWeights:
             return cls(_arrays(model, place))
         if isinstance(model, type):
             raise place.error(f"give an instance, whose weights are the initial ones: model={model.__name__}(...)")
+        for read in (_of_booster, _of_keras, _of_adapters, _of_estimator):
+            if (found := read(model, place)) is not None:
+                return found
         state_dict = getattr(model, "state_dict", None)
         if not callable(state_dict) or not hasattr(model, "named_modules"):
             kind = type(model).__name__
-            raise place.error(f"must be a torch module or a dict of arrays by name, not an instance of {kind}")
+            raise place.error(
+                f"must be a torch module or a dict of arrays by name (or another library's model), not a {kind}"
+            )
         arrays = _arrays(state_dict(), place)
         return cls(arrays, _buffers(model, arrays), _batch_norm(model, arrays))
+
+
+def _of_booster(model: Any, place: Place) -> InitialWeights | None:  # Any: XGBoost may not be installed
+    """The trees of an `xgboost.Booster`, as bytes of its JSON; see `hansa.algorithms.boosted_trees`."""
+    if not callable(getattr(model, "save_raw", None)):
+        return None
+    return InitialWeights({"start": np.frombuffer(bytes(model.save_raw("json")), np.uint8).copy()})
+
+
+def _of_keras(model: Any, place: Place) -> InitialWeights | None:  # Any: Keras may not be installed
+    if not is_keras(model):
+        return None
+    if not model.built:
+        raise place.error("this Keras model has no weights yet: build it first, or give it an Input layer")
+    arrays = _arrays(keras_arrays(model), place)
+    kept = {id(variable) for variable in model.non_trainable_weights}
+    pairs = list(zip(arrays, model.weights, strict=True))
+    norm = {id(variable) for layer in _layers(model) if hasattr(layer, "moving_mean") for variable in layer.weights}
+    return InitialWeights(
+        arrays,
+        buffers=[name for name, variable in pairs if id(variable) in kept],
+        batch_norm=[name for name, variable in pairs if id(variable) in norm],
+    )
+
+
+def _layers(model: Any) -> Iterator[Any]:  # Any: of Keras
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _layers(layer)
+
+
+def _of_adapters(model: Any, place: Place) -> InitialWeights | None:  # Any: PEFT may not be installed
+    if not is_peft(model):
+        return None
+    return InitialWeights(_arrays(adapter_arrays(model), place), buffers=[], batch_norm=[])
+
+
+def _of_estimator(model: Any, place: Place) -> InitialWeights | None:  # Any: scikit-learn may not be installed
+    if not is_estimator(model):
+        return None
+    arrays = estimator_arrays(model)
+    if not arrays:
+        name = type(model).__name__
+        raise place.error(f"this {name} has no parameters yet: hansa.client.sklearn.prepare({name}(...), ...)")
+    return InitialWeights(_arrays(arrays, place))
 
 
 def _buffers(module: Any, arrays: Mapping[str, object]) -> list[str]:  # Any: torch may not be installed

@@ -15,7 +15,7 @@ from hansa.jobs.config import FORMAT_VERSION
 from hansa.jobs.initial_weights import InitialWeights
 from hansa.jobs.job import WEIGHTS, App, Content, Job
 from hansa.jobs.place import Place
-from hansa.jobs.recipe_options import KINDS
+from hansa.jobs.recipe_options import KINDS, check_whole
 from hansa.jobs.recipe_workflows import (
     SUBMIT,
     TRAIN,
@@ -49,6 +49,7 @@ class Way:
         generator: What makes the next model of an aggregate.
         workflow: The class of the workflow.
         data_kind: What the aggregator expects; None: what `params_type` says.
+        aggregator: What makes the update of a round in place of the weighted mean.
         settings: What the sites get with each task, besides the user's own.
         client_components: Parts at each site.
         data_filters: What a task goes through at the site.
@@ -63,6 +64,7 @@ class Way:
     )
     workflow: str = f"{_PARTS}.workflows.scatter_and_gather.ScatterAndGather"
     data_kind: str | Mapping[str, str] | None = None
+    aggregator: Component | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # Any: plain JSON
     client_components: tuple[Component, ...] = ()
     data_filters: tuple[Component, ...] = ()
@@ -103,6 +105,27 @@ class Trainer:
             params_type=options.get("params_type", "full"),
         )
         return part, [], files
+
+
+def job_of(
+    model: object,
+    trainer: Trainer,
+    rounds: int,
+    *,
+    options: Options,
+    way: Way,
+) -> Job:
+    """The job of a recipe, of arguments whose options are checked.
+
+    Raises:
+        ConfigError: A bad argument; its name is in the error.
+    """
+    check_whole("rounds", rounds, least=1)
+    min_sites = options.get("min_sites")
+    if min_sites is not None:
+        check_whole("min_sites", min_sites, least=1)
+    weights = model if isinstance(model, InitialWeights) else InitialWeights.of(model)
+    return make_job(weights, trainer, rounds=rounds, min_sites=min_sites, options=options, way=way)
 
 
 def make_job(
@@ -218,6 +241,8 @@ def _server_parts(options: Options, way: Way) -> list[Component]:
 
 
 def _aggregator(names: str, options: Options, way: Way) -> Component:
+    if way.aggregator is not None:
+        return Component(way.aggregator.target, id="aggregator", **way.aggregator.args)
     if "aggregator" in options:
         given = options["aggregator"]
         own = given if isinstance(given, Component) else Component(given)

@@ -25,9 +25,8 @@ from hansa.jobs.recipe_options import (
     FedProxOptions,
     Options,
     check_options,
-    check_whole,
 )
-from hansa.jobs.recipe_parts import Trainer, Way, make_evaluation, make_job
+from hansa.jobs.recipe_parts import Trainer, Way, job_of, make_evaluation
 
 Model = Mapping[str, ArrayLike] | Any  # Any: a torch module, where torch is installed
 """Initial weights: numbers of any shape by name, or a torch module, whose own they are."""
@@ -76,7 +75,7 @@ def fed_avg(
     """
     check_options("fed_avg", options, FedAvgOptions)
     given: dict[str, Any] = {**options, "min_sites": min_sites}
-    return _job(model, Trainer(executor, script), rounds, options=given, way=Way())
+    return job_of(model, Trainer(executor, script), rounds, options=given, way=Way())
 
 
 def fed_prox(
@@ -100,7 +99,7 @@ def fed_prox(
     """
     check_options("fed_prox", options, FedProxOptions)
     way = Way(recipe="fed_prox", settings={"fed_prox_mu": options.get("mu", 0.01)})
-    return _job(model, Trainer(executor, script), rounds, options=options, way=way)
+    return job_of(model, Trainer(executor, script), rounds, options=options, way=way)
 
 
 def fed_opt(
@@ -132,7 +131,7 @@ def fed_opt(
         args["buffers"] = buffers
     generator = Component(f"{_GENERATORS}.fed_opt.FedOptShareableGenerator", **args)
     way = Way(recipe="fed_opt", generator=generator)
-    return _job(weights, Trainer(executor, script), rounds, options=options, way=way)
+    return job_of(weights, Trainer(executor, script), rounds, options=options, way=way)
 
 
 def scaffold(
@@ -163,7 +162,7 @@ def scaffold(
         data_kind={"_model_weights_": "WEIGHT_DIFF", "scaffold_c_diff": "WEIGHT_DIFF"},
     )
     given: dict[str, Any] = {**options, "params_type": "diff"}
-    return _job(model, Trainer(executor, script), rounds, options=given, way=way)
+    return job_of(model, Trainer(executor, script), rounds, options=given, way=way)
 
 
 def fed_bn(
@@ -202,7 +201,7 @@ def fed_bn(
         result_filters=(Component(f"{_FILTERS}.KeepLocal"),),
         leaves_out=True,
     )
-    return _job(weights, Trainer(executor, script), rounds, options=options, way=way)
+    return job_of(weights, Trainer(executor, script), rounds, options=options, way=way)
 
 
 def ditto(
@@ -226,7 +225,7 @@ def ditto(
     """
     check_options("ditto", options, DittoOptions)
     way = Way(recipe="ditto", settings={"ditto_lambda": options.get("ditto_lambda", 0.1)})
-    return _job(model, Trainer(executor, script), rounds, options=options, way=way)
+    return job_of(model, Trainer(executor, script), rounds, options=options, way=way)
 
 
 def cyclic(
@@ -251,7 +250,7 @@ def cyclic(
         if key in options:
             raise ConfigError(f"cyclic {reason}", key=key)
     check_options("cyclic", options, CyclicOptions)
-    return _job(model, Trainer(executor, script), rounds, options=options, way=Way(recipe="cyclic", in_turn=True))
+    return job_of(model, Trainer(executor, script), rounds, options=options, way=Way(recipe="cyclic", in_turn=True))
 
 
 def cross_site_eval(
@@ -281,19 +280,3 @@ def cross_site_eval(
     weights = None if model is None else InitialWeights.of(model)
     min_sites = options.get("min_sites")
     return make_evaluation(weights, Trainer(executor, script), min_sites=min_sites, options=options)
-
-
-def _job(
-    model: Model,
-    trainer: Trainer,
-    rounds: int,
-    *,
-    options: Mapping[str, Any],  # Any: one of the options' TypedDicts
-    way: Way,
-) -> Job:
-    check_whole("rounds", rounds, least=1)
-    min_sites = options.get("min_sites")
-    if min_sites is not None:
-        check_whole("min_sites", min_sites, least=1)
-    weights = model if isinstance(model, InitialWeights) else InitialWeights.of(model)
-    return make_job(weights, trainer, rounds=rounds, min_sites=min_sites, options=options, way=way)

@@ -1,4 +1,4 @@
-"""Parts that make one update of many; all of them over the weighted mean of `hansa.algorithms`.
+"""Parts that make one update of many; most of them over the weighted mean of `hansa.algorithms`.
 
 - `intime_accumulate_model_aggregator`: the mean weighted by steps and client weight; the usual choice
 - `accumulate_model_aggregator`: the same sum divided by the steps alone, as FLARE defines it under this name
@@ -6,6 +6,8 @@
 - `source_fold`: their side near the sites, where results are folded before they travel
 - `dxo_aggregator`: the same for one DXO, for aggregators of one's own
 - `weighted_aggregation_helper`: the same for plain dicts
+- `merging_aggregator`: for what is no mean: keeps the results of a round and merges them in the order of the sites
+- `tree_bagging`, `pooled_statistics`, `k_means`: trees, sufficient statistics and centres, merged
 """
 
 from __future__ import annotations
