@@ -12,6 +12,7 @@ import numpy as np
 from hansa.errors import ConfigError
 
 BANKS = tuple(f"bank-{number}" for number in range(1, 6))
+COLUMNS = ("Time", *(f"V{number}" for number in range(1, 29)), "Amount", "Class")
 NUM_FEATURES = 29
 GENUINE_IN_ALL = 284_315
 """Of two days; the file has a sample of them, and all 492 frauds."""
@@ -33,25 +34,34 @@ def load(folder: Path) -> Payments:
         folder: Holds `fraud_ulb/creditcard_sample.csv.gz`.
 
     Raises:
-        ConfigError: The file is not there, or a line is not of 31 numbers; names the line.
+        ConfigError: The file is not there, is empty, has other columns, or a value that is no number; names the line.
     """
     file = folder / "fraud_ulb" / "creditcard_sample.csv.gz"
     if not file.is_file():
         raise ConfigError("there is no such file; --data is the folder above fraud_ulb", file=str(file))
-    rows = []
     with gzip.open(file, "rt", encoding="utf-8", newline="") as stream:
-        for number, words in list(enumerate(csv.reader(stream), start=1))[1:]:
-            try:
-                rows.append([float(word) for word in words])
-            except ValueError as error:
-                raise ConfigError(f"line {number}: {error}", file=str(file)) from None
-            if len(words) != NUM_FEATURES + 2:
-                raise ConfigError(f"line {number} has {len(words)} values, not 31", file=str(file))
+        header, *lines = csv.reader(stream)
+    if tuple(header) != COLUMNS:
+        raise ConfigError("the columns must be Time, V1 to V28, Amount, Class", file=str(file))
+    if not lines:
+        raise ConfigError("there are no payments", file=str(file))
+    rows = [_numbers(words, f"{file}: line {number}") for number, words in enumerate(lines, start=2)]
     table = np.array(rows)
     table = table[np.argsort(table[:, 0], kind="stable")]
     # Time orders the payments and is not looked at. The rest is squeezed, so that no site needs another's scale.
     x = np.sign(table[:, 1:-1]) * np.log1p(np.abs(table[:, 1:-1]))
     return Payments(x.astype(np.float32), table[:, -1] > 0)
+
+
+def _numbers(words: list[str], where: str) -> list[float]:
+    if len(words) != len(COLUMNS):
+        raise ConfigError(f"there are {len(words)} values, not {len(COLUMNS)}", file=where)
+    for name, word in zip(COLUMNS, words, strict=True):
+        try:
+            float(word)
+        except ValueError:
+            raise ConfigError(f"column {name} holds {word[:40]!r}, which is no number", file=where) from None
+    return [float(word) for word in words]
 
 
 def split(payments: Payments) -> tuple[dict[str, Payments], Payments]:

@@ -42,19 +42,27 @@ def load(folder: Path, hospital: str) -> Patients:
         raise ConfigError("there is no such file; --data is the folder above heart_disease", file=str(file))
     rows = []
     for number, line in enumerate(file.read_text(encoding="ascii", errors="replace").split(), start=1):
-        try:
-            row = [float("nan") if word == "?" else float(word) for word in line.split(",")]
-        except ValueError as error:
-            raise ConfigError(f"line {number}: {error}", file=str(file)) from None
-        if len(row) != len(COLUMNS) + 1:
-            raise ConfigError(f"line {number} has {len(row)} values, not {len(COLUMNS) + 1}", file=str(file))
-        rows.append(row)
+        words = line.split(",")
+        if len(words) != len(COLUMNS) + 1:
+            raise ConfigError(f"line {number} has {len(words)} values, not {len(COLUMNS) + 1}", file=str(file))
+        for name, word in zip((*COLUMNS, "diagnosis"), words, strict=True):
+            if word != "?" and not _is_number(word):
+                raise ConfigError(f"line {number}, column {name}: {word[:40]!r} is no number", file=str(file))
+        rows.append([float("nan") if word == "?" else float(word) for word in words])
     if not rows:
         raise ConfigError("there are no patients", file=str(file))
     table = np.array(rows)
     x = table[:, :-1]
     x[x[:, _CHOLESTEROL] == 0, _CHOLESTEROL] = np.nan  # nobody has none: it was not measured
     return Patients(x, table[:, -1] > 0)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def split(patients: Patients, seed: int) -> tuple[Patients, Patients]:

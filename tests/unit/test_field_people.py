@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_patients_are_read_and_no_cholesterol_is_none_measured(hospitals: list[M
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [("63,1,1", "line 1 has 3 values, not 14"), ("63,1,x" + ",0" * 11, "line 1: could not convert string to float")],
+    [("63,1,1", "line 1 has 3 values, not 14"), ("63,1,x" + ",0" * 11, "line 1, column cp: 'x' is no number")],
 )
 def test_a_line_that_is_none_is_named(hospitals: list[ModuleType], tmp_path: Path, line: str, says: str) -> None:
     data, _ = hospitals
@@ -157,6 +158,23 @@ def test_payments_are_in_the_order_of_time_and_the_last_quarter_is_the_test(
     assert [len(bank.fraud) for bank in banks.values()] == [6] * 5
     np.testing.assert_allclose(np.expm1(later.x[:, -1]), np.arange(30, 40), rtol=1e-5)
     assert np.expm1(banks["bank-5"].x[-1, -1]) == pytest.approx(29)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ([0] * 30, "line 2: there are 30 values, not 31"),
+        ([0] * 5 + ["abc"] + [0] * 25, "line 2: column V5 holds 'abc', which is no number"),
+        (None, "there are no payments"),
+    ],
+)
+def test_a_file_of_payments_that_is_none_is_named(
+    finance: list[ModuleType], tmp_path: Path, row: list[Any] | None, says: str
+) -> None:
+    data, _ = finance
+    fraud_file(tmp_path, [] if row is None else [row])
+    with pytest.raises(ConfigError, match=says):
+        data.load(tmp_path)
 
 
 def test_average_precision_at_the_true_rate_is_scikit_learns_with_weights(finance: list[ModuleType]) -> None:

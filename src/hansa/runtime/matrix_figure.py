@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _CELL = 0.62, 0.42
 """Inches."""
+_ROOM_CHARS = 30
+"""Of names of sites side by side; longer ones stand upright."""
 _MOST_NUMBERS = 24
 """More columns than this, and no numbers stand in the cells."""
 
@@ -87,7 +89,8 @@ def _draw(axes: Axes, matrix: CrossSite, *, lower: bool) -> None:
                 axes.text(
                     column, row, _short(value), ha="center", va="center", fontsize=8, color="w" if is_dark else "k"
                 )
-    axes.set_xticks(range(len(matrix.sites)), matrix.sites, rotation=0 if len(matrix.sites) <= 6 else 90)
+    is_roomy = len(matrix.sites) * max(map(len, matrix.sites), default=0) <= _ROOM_CHARS
+    axes.set_xticks(range(len(matrix.sites)), matrix.sites, rotation=0 if is_roomy else 90)
     axes.set_yticks(range(len(matrix.models)), [model_label(model) for model in matrix.models])
     axes.set_xlabel("measured on the data of")
     axes.set_ylabel("model")

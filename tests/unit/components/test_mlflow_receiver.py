@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -158,6 +159,10 @@ def test_nothing_is_told_to_mlflows_makers(tmp_path: Path) -> None:
     assert is_telemetry_disabled()
 
 
+# For as long as the process lives: a thread that a test has left waiting would draw random pauses between its retries,
+# and other tests hold the state of `random` fixed.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+
 # -- a tracking server -------------------------------------------------------------------------------------------------
 
 
@@ -208,8 +213,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+def tracker() -> Iterator[Tracker]:
     with Tracker() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -262,10 +266,7 @@ def test_a_server_that_refuses_costs_one_warning(
     assert [asked for asked, _ in tracker.asked].count(verb) == 1
 
 
-def test_a_server_that_is_not_there_costs_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+def test_a_server_that_is_not_there_costs_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     federation = Federation(MLflowReceiver("http://127.0.0.1:9"), tmp_path)
     federation.play(2)
     federation.end()
