@@ -18,9 +18,12 @@ NOT_IN_TURN = {
     "lower_is_better": "has no best model: no two sites measure the same one",
     "round_s": "has no end of a round but its last site's; site_s is the time of one site",
     "aggregator": "takes no mean: each site trains on what the one before has made",
+    "rule": "takes no mean: each site trains on what the one before has made",
 }
 """Options that `cyclic` cannot have, and why."""
 OPTIMIZERS = ("sgd", "adam", "yogi", "adagrad")
+RULES = ("median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "centred_clipping")
+"""Those of `RobustAggregator`."""
 KINDS = {"full": "WEIGHTS", "diff": "WEIGHT_DIFF"}
 
 
@@ -59,6 +62,10 @@ class FedAvgOptions(TypedDict, total=False):
     """Which of the live sites a round asks: `{"fraction": 0.1}` or `{"count": 100}` of all, of `{"names": [...]}` or of
     `{"tag": "icu"}`; with spare sites for those that are slow (`{"count": 8, "spare": 2}`), by data size or in turn
     (`{"count": 8, "by": "size"}`); see `hansa.apis.sampling.Sampling`. All of them unless given."""
+    rule: str | Mapping[str, Any]  # Any: plain JSON
+    """A rule that a few bad sites cannot lead astray, in place of the mean: `median`, `trimmed_mean`, `krum`,
+    `multi_krum`, `geometric_median`, `centred_clipping`; or one with its arguments, `{"rule": "krum", "num_bad": 2,
+    "mixing": "nnm"}`; see `hansa.components.aggregators.robust_aggregator.RobustAggregator`."""
     aggregator: Component | type
     """What makes the round's update of the results, in place of their mean: an `Aggregator` of yours or of a plug-in.
     It must take what the recipe's sites send, and make what its model is updated with."""
@@ -118,7 +125,7 @@ class DittoOptions(Options, total=False):
 
 
 class CyclicOptions(Options, total=False):
-    """The options of `cyclic`: all but `best_by`, `lower_is_better`, `round_s` and `aggregator`."""
+    """The options of `cyclic`: all but `best_by`, `lower_is_better`, `round_s`, `aggregator` and `rule`."""
 
     order: Literal["random", "fixed"]
     """The order of the sites in a round: drawn anew from the job's seed (`random`), or by name (`fixed`); `random`."""
@@ -186,6 +193,7 @@ def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
         if key in options and options[key] not in tuple(choices):
             *some, last = map(repr, choices)
             raise ConfigError(f"must be {', '.join(some)} or {last}, not {options[key]!r}", key=key)
+    _check_rule(options)
     for key in ("settings", "early_stopping", "optimizer_args"):
         if not isinstance(options.get(key, {}), Mapping):
             raise ConfigError(f"must be a dict, not {options[key]!r}", key=key)
@@ -197,6 +205,17 @@ def check_options(recipe: str, options: Mapping[str, Any], known: type) -> None:
     for key in ("lower_is_better", "site_models"):
         if not isinstance(options.get(key, False), bool):
             raise ConfigError(f"must be True or False, not {options[key]!r}", key=key)
+
+
+def _check_rule(options: Mapping[str, Any]) -> None:
+    given = options.get("rule", RULES[0])
+    if "rule" in options and "aggregator" in options:
+        raise ConfigError("give a rule or an aggregator, not both", key="rule")
+    if isinstance(given, Mapping) and "rule" not in given:
+        raise ConfigError('must name the rule, as in {"rule": "krum", "num_bad": 2}', key="rule")
+    chosen = given["rule"] if isinstance(given, Mapping) else given
+    if chosen not in RULES:
+        raise ConfigError(f"must be one of {', '.join(RULES)}, not {chosen!r}", key="rule")
 
 
 def check_whole(argument: str, value: object, *, least: int) -> None:

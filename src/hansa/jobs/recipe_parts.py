@@ -31,6 +31,7 @@ from hansa.jobs.source_files import LocalClasses
 
 _ANALYTICS = "analytix_log_stats"
 _PARTS = "hansa.components"
+_ROBUST = f"{_PARTS}.aggregators.robust_aggregator.RobustAggregator"
 _GENERATORS = f"{_PARTS}.shareablegenerators"
 _LEARNER_EXECUTOR = f"{_PARTS}.executors.learner_executor.LearnerExecutor"
 _SCRIPT_EXECUTOR = f"{_PARTS}.executors.script_executor.ScriptExecutor"
@@ -247,10 +248,17 @@ def _aggregator(names: str, options: Options, way: Way) -> Component:
         given = options["aggregator"]
         own = given if isinstance(given, Component) else Component(given)
         return Component(own.target, id="aggregator", **own.args)
+    kind = way.data_kind or KINDS[options.get("params_type", "full")]
+    if "rule" in options:
+        if not isinstance(kind, str):
+            raise ConfigError(f"{way.recipe} sends several parts, which must be averaged alike", key="rule")
+        given = options["rule"]
+        how = dict(given) if isinstance(given, Mapping) else {"rule": given}
+        return Component(_ROBUST, id="aggregator", expected_data_kind=kind, names=names, **how)
     return Component(
         f"{_PARTS}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
         id="aggregator",
-        expected_data_kind=way.data_kind or KINDS[options.get("params_type", "full")],
+        expected_data_kind=kind,
         names=names,
     )
 

@@ -92,6 +92,21 @@ def test_a_deadline_goes_to_the_workflow_and_is_waited_for() -> None:
     assert args()["wait_time_after_min_received"] == 10
 
 
+def test_a_rule_takes_the_place_of_the_mean() -> None:
+    def aggregator(**options: Any) -> tuple[str, dict[str, Any]]:
+        server = fed_avg(MODEL, executor=Plain, **options).apps["app"].server
+        (part,) = [part for part in server["components"] if part["id"] == "aggregator"]
+        return part["path"].rpartition(".")[2], part["args"]
+
+    assert aggregator(rule="krum", params_type="diff") == (
+        "RobustAggregator",
+        {"expected_data_kind": "WEIGHT_DIFF", "names": "exact", "rule": "krum"},
+    )
+    args = aggregator(rule={"rule": "median", "mixing": "nnm", "num_bad": 2})[1]
+    assert (args["rule"], args["mixing"], args["num_bad"]) == ("median", "nnm", 2)
+    assert aggregator(aggregator=Component("acme.Own", x=1)) == ("Own", {"x": 1})
+
+
 def test_a_sampling_goes_to_the_workflow() -> None:
     job = fed_avg(MODEL, executor=Plain, sampling={"tag": "icu", "count": 3})
     args = server_of(job)["workflows"][0]["args"]
@@ -185,6 +200,9 @@ def test_torch_tensors_become_arrays() -> None:
         ({"min_sites": 0}, "min_sites", "at least 1"),
         ({"wait_s": -1}, "wait_s", "at least 0"),
         ({"names": "all"}, "names", "must be 'any', 'subset' or 'exact', not 'all'"),
+        ({"rule": "mode"}, "rule", "must be one of median, trimmed_mean, krum"),
+        ({"rule": {"num_bad": 2}}, "rule", "must name the rule"),
+        ({"rule": "median", "aggregator": Plain}, "rule", "give a rule or an aggregator, not both"),
         ({"sampling": 0.1}, "sampling", "must be an object such as {'fraction': 0.1}, not 0.1"),
         ({"sampling": {"fraction": 1.5}}, "sampling.fraction", "at most 1, not 1.5"),
         ({"params_type": "half"}, "params_type", "'full' or 'diff', not 'half'"),
